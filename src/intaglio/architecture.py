@@ -69,9 +69,7 @@ class Architecture:
         if not self.rope_base > 1:
             raise UnsupportedModel(f"rope_base must be greater than 1, not {self.rope_base}")
         if not 0 < self.norm_epsilon < 1:
-            raise UnsupportedModel(
-                f"norm_epsilon must be between 0 and 1, not {self.norm_epsilon}"
-            )
+            raise UnsupportedModel(f"norm_epsilon must be between 0 and 1, not {self.norm_epsilon}")
 
     @property
     def query_width(self) -> int:

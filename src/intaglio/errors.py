@@ -6,7 +6,10 @@ the optional hint says what to do about it.
 
 
 class IntaglioError(Exception):
-    """Something the user can mend. ``hint`` says how; ``exit_code`` is what the command line returns."""
+    """Something the user can mend.
+
+    ``hint`` says how; ``exit_code`` is what the command line returns.
+    """
 
     exit_code = 2
 

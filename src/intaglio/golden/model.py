@@ -1,0 +1,400 @@
+"""IntModel: everything that is engraved, as integers; validated, saved, loaded, hashed."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from intaglio.architecture import Architecture
+from intaglio.errors import BadPackage, IntaglioError, Overflow
+from intaglio.golden.number import (
+    CODEBOOKS,
+    EMBEDDING,
+    MULTIPLIER_BITS,
+    PRODUCT,
+    SQUARE_BITS,
+    Int,
+    Widths,
+    accumulator_bits,
+    code_values,
+)
+
+FORMAT = 1
+MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """One matrix as codes: what one fabric stores.
+
+    ``bits``: width of a code, 2 to 4. ``codes``: uint8 [inputs, outputs]. ``extra_inputs``: int32
+    [extras], ascending: the inputs that have a second digit, ``extra_codes``: uint8 [extras,
+    outputs], of the same width. The weight is ``C[code] * 2**extra_shift + C[extra code]``; with
+    no extras ``extra_shift`` is 0. ``multiplier``: uint16 [outputs], ``shift``: uint8 [outputs],
+    of the output's narrow. The outputs of q and k stand in interleaved rotary order: pair i of a
+    head is its columns 2 i and 2 i + 1.
+    """
+
+    bits: int
+    codes: np.ndarray
+    extra_shift: int
+    extra_inputs: np.ndarray
+    extra_codes: np.ndarray
+    multiplier: np.ndarray
+    shift: np.ndarray
+
+    @property
+    def inputs(self) -> int:
+        """Length of the input vector."""
+        return self.codes.shape[0]
+
+    @property
+    def outputs(self) -> int:
+        """Length of the output vector."""
+        return self.codes.shape[1]
+
+    @property
+    def extras(self) -> int:
+        """Inputs with a second digit."""
+        return len(self.extra_inputs)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Stored bits per weight, second digits included."""
+        return self.bits * (1 + self.extras / self.inputs)
+
+    @property
+    def largest(self) -> int:
+        """The largest magnitude a weight can have."""
+        top = max(CODEBOOKS[self.bits])
+        return (top << self.extra_shift) + (top if self.extras else 0)
+
+    def weights(self) -> np.ndarray:
+        """The integer weights: int64 [inputs, outputs]."""
+        values = code_values(self.bits)
+        weights = values[self.codes] << self.extra_shift
+        weights[self.extra_inputs] += values[self.extra_codes]
+        return weights
+
+    def check(self, name: str, inputs: int, outputs: int, activation: int) -> None:
+        """Raise :class:`BadPackage` or :class:`Overflow` unless the matrix is legal."""
+        if self.bits not in CODEBOOKS:
+            raise BadPackage(f"{name}: code width must be 2, 3 or 4 bits, not {self.bits!r}")
+        expected = {
+            "codes": ((inputs, outputs), np.uint8),
+            "extra_inputs": ((self.extras,), np.int32),
+            "extra_codes": ((self.extras, outputs), np.uint8),
+            "multiplier": ((outputs,), np.uint16),
+            "shift": ((outputs,), np.uint8),
+        }
+        for field, (shape, dtype) in expected.items():
+            check_array(f"{name}.{field}", getattr(self, field), shape, dtype)
+        for field in ("codes", "extra_codes"):
+            array = getattr(self, field)
+            if array.size and int(array.max()) >> self.bits:
+                raise BadPackage(
+                    f"{name}.{field}: codes must be below {1 << self.bits}, not {array.max()}"
+                )
+        extra = self.extra_inputs
+        if self.extras and (
+            extra[0] < 0 or extra[-1] >= inputs or bool((np.diff(extra) <= 0).any())
+        ):
+            raise BadPackage(f"{name}.extra_inputs: must ascend within 0 to {inputs - 1}")
+        limit = 6 if self.extras else 0
+        if not 0 <= self.extra_shift <= limit:
+            raise BadPackage(
+                f"{name}.extra_shift: must be from 0 to {limit}, not {self.extra_shift}"
+            )
+        accumulator_bits(inputs, self.largest, activation)
+        check_shift(f"{name}.shift", self.shift, 0, 62)
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Constants of one norm: see :func:`intaglio.golden.ops.norm`."""
+
+    epsilon: int
+    multiplier: int
+    shift: int
+
+    def check(self, name: str) -> None:
+        """Raise :class:`Overflow` unless the constants are within their widths."""
+        if not 1 <= self.epsilon < 1 << 48:
+            raise Overflow(f"{name}.epsilon: must be from 1 to 2**48 - 1, not {self.epsilon}")
+        if not 0 < self.multiplier < 1 << MULTIPLIER_BITS:
+            raise Overflow(f"{name}.multiplier: must be from 1 to 65535, not {self.multiplier}")
+        if not SQUARE_BITS // 2 <= self.shift <= 62:
+            raise Overflow(f"{name}.shift: must be from 40 to 62, not {self.shift}")
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """Everything one layer stores. ``score_shift``: right shift of an exact score, 0 to 31."""
+
+    norm_attention: Norm
+    q: Matrix
+    k: Matrix
+    v: Matrix
+    o: Matrix
+    score_shift: int
+    norm_mlp: Norm
+    gate: Matrix
+    up: Matrix
+    down: Matrix
+
+    def matrices(self) -> Iterator[tuple[str, Matrix]]:
+        """The seven matrices with their names, in the order of ``MATRICES``."""
+        for name in MATRICES:
+            yield name, getattr(self, name)
+
+
+@dataclass(frozen=True, eq=False)
+class IntModel:
+    """A whole model in integers.
+
+    ``residual_step``: the residual's step is ``2**-residual_step``; information for people and for
+    ``quantize``, no operation needs it. ``rotary``: int64 [head_width / 2], turns per position
+    times ``2**32``. ``embedding``: int8 [vocabulary, width], ``embedding_multiplier``: uint16
+    [vocabulary], ``embedding_shift``: 0 to 62. ``head``: the final norm's outputs to logits (nats,
+    12 fraction bits).
+    """
+
+    architecture: Architecture
+    widths: Widths
+    residual_step: int
+    rotary: np.ndarray
+    embedding: np.ndarray
+    embedding_multiplier: np.ndarray
+    embedding_shift: int
+    layers: tuple[Layer, ...]
+    norm: Norm
+    head: Matrix
+
+    def __post_init__(self) -> None:
+        check_model(self)
+
+    def matrices(self) -> Iterator[tuple[str, Matrix]]:
+        """All matrices with their full names (``layers.0.q`` ... ``head``)."""
+        for index, layer in enumerate(self.layers):
+            for name, matrix in layer.matrices():
+                yield f"layers.{index}.{name}", matrix
+        yield "head", self.head
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Average stored bits over the block weights (embedding and head not counted)."""
+        pairs = [(m.bits_per_weight, m.codes.size) for n, m in self.matrices() if n != "head"]
+        return sum(bits * size for bits, size in pairs) / sum(size for _, size in pairs)
+
+    def hash(self) -> str:
+        """SHA-256 (hex) of everything that is engraved; independent of file format and order."""
+        digest = hashlib.sha256(json.dumps(self._constants(), sort_keys=True).encode())
+        for name, array in sorted(self._arrays().items()):
+            array = np.ascontiguousarray(array)
+            little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            digest.update(f"{name} {array.dtype.name} {array.shape}".encode())
+            digest.update(little.tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file; two codes to a byte."""
+        arrays = {}
+        for name, array in self._arrays().items():
+            packed = name.endswith(("codes",))
+            arrays[name] = pack(array) if packed else np.ascontiguousarray(array)
+        constants = json.dumps({"format": FORMAT, **self._constants()}, sort_keys=True)
+        save_file(arrays, path, metadata={"intaglio": constants})
+
+    @classmethod
+    def load(cls, path: Path) -> "IntModel":
+        """Read what :meth:`save` wrote. Raises :class:`BadPackage` where anything is amiss."""
+        try:
+            constants, arrays = read_file(path)
+            return model_from(constants, arrays)
+        except IntaglioError:
+            raise
+        except FileNotFoundError:
+            raise BadPackage(f"{path}: no such file", hint="compile the model again") from None
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise BadPackage(
+                f"{path}: not an integer model of format {FORMAT}: {error!r}",
+                hint="compile the model again",
+            ) from None
+
+    def _constants(self) -> dict[str, Any]:
+        return {
+            "architecture": self.architecture.as_dict(),
+            "widths": asdict(self.widths),
+            "residual_step": self.residual_step,
+            "embedding_shift": self.embedding_shift,
+            "norm": asdict(self.norm),
+            "layers": [
+                {
+                    "norm_attention": asdict(layer.norm_attention),
+                    "norm_mlp": asdict(layer.norm_mlp),
+                    "score_shift": layer.score_shift,
+                }
+                for layer in self.layers
+            ],
+            "matrices": {
+                name: {
+                    "bits": m.bits,
+                    "extra_shift": m.extra_shift,
+                    "codes": list(m.codes.shape),
+                    "extra_codes": list(m.extra_codes.shape),
+                }
+                for name, m in self.matrices()
+            },
+        }
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays = {
+            "rotary": self.rotary,
+            "embedding": self.embedding,
+            "embedding_multiplier": self.embedding_multiplier,
+        }
+        for name, matrix in self.matrices():
+            for field in fields(matrix):
+                value = getattr(matrix, field.name)
+                if isinstance(value, np.ndarray):
+                    arrays[f"{name}.{field.name}"] = value
+        return arrays
+
+
+def pack(codes: np.ndarray) -> np.ndarray:
+    """Two codes to a byte, the first in the low half; an odd last code is padded with 0."""
+    flat = codes.reshape(-1)
+    if flat.size % 2:
+        flat = np.append(flat, np.uint8(0))
+    return flat[0::2] | flat[1::2] << 4
+
+
+def unpack(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Inverse of :func:`pack`."""
+    size = int(np.prod(shape, dtype=np.int64))
+    if packed.ndim != 1 or packed.dtype != np.uint8 or len(packed) != (size + 1) // 2:
+        raise ValueError(f"packed codes of {packed.shape} do not hold {shape}")
+    codes = np.empty(2 * len(packed), np.uint8)
+    codes[0::2], codes[1::2] = packed & 15, packed >> 4
+    return codes[:size].reshape(shape)
+
+
+def read_file(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The constants and arrays of a saved model, codes unpacked, nothing checked yet."""
+    header = path.read_bytes()[:8] if path.stat().st_size < 8 else None
+    if header is not None:
+        raise ValueError("file is truncated")
+    with path.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        metadata = json.loads(stream.read(size))["__metadata__"]["intaglio"]
+    constants = json.loads(metadata)
+    if constants.pop("format") != FORMAT:
+        raise ValueError("another format")
+    arrays = load_file(path)
+    for name, matrix in constants["matrices"].items():
+        for field in ("codes", "extra_codes"):
+            key = f"{name}.{field}"
+            arrays[key] = unpack(arrays[key], tuple(matrix[field]))
+    return constants, arrays
+
+
+def model_from(constants: dict[str, Any], arrays: dict[str, np.ndarray]) -> IntModel:
+    """Build the model from what :func:`read_file` returns."""
+    arrays = dict(arrays)
+
+    def matrix(name: str) -> Matrix:
+        named = {
+            field.name: arrays.pop(f"{name}.{field.name}")
+            for field in fields(Matrix)
+            if field.name not in ("bits", "extra_shift")
+        }
+        entry = constants["matrices"].pop(name)
+        return Matrix(bits=entry["bits"], extra_shift=entry["extra_shift"], **named)
+
+    layers = tuple(
+        Layer(
+            norm_attention=Norm(**entry["norm_attention"]),
+            norm_mlp=Norm(**entry["norm_mlp"]),
+            score_shift=entry["score_shift"],
+            **{name: matrix(f"layers.{index}.{name}") for name in MATRICES},
+        )
+        for index, entry in enumerate(constants["layers"])
+    )
+    model = IntModel(
+        architecture=Architecture.from_dict(constants["architecture"]),
+        widths=Widths(**constants["widths"]),
+        residual_step=constants["residual_step"],
+        rotary=arrays.pop("rotary"),
+        embedding=arrays.pop("embedding"),
+        embedding_multiplier=arrays.pop("embedding_multiplier"),
+        embedding_shift=constants["embedding_shift"],
+        layers=layers,
+        norm=Norm(**constants["norm"]),
+        head=matrix("head"),
+    )
+    if arrays or constants["matrices"]:
+        raise ValueError(f"unexpected tensors: {sorted([*arrays, *constants['matrices']])[:3]}")
+    return model
+
+
+def check_array(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: type) -> None:
+    """Raise :class:`BadPackage` unless ``array`` has the shape and dtype."""
+    if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:
+        found = f"{getattr(array, 'dtype', type(array).__name__)} {getattr(array, 'shape', '')}"
+        raise BadPackage(f"{name}: must be {np.dtype(dtype).name} {shape}, not {found}")
+
+
+def check_shift(name: str, shift: np.ndarray, low: int, high: int) -> None:
+    """Raise :class:`Overflow` unless every shift is within ``low`` to ``high``."""
+    if shift.size and not low <= int(shift.min()) <= int(shift.max()) <= high:
+        raise Overflow(
+            f"{name}: must be from {low} to {high}, not {int(shift.min())} to {int(shift.max())}"
+        )
+
+
+def largest_shrink(source: Int, to: int) -> int:
+    """The largest shift that :func:`intaglio.golden.ops.shrink` can return."""
+    return max(source.bits - to, 0)
+
+
+def check_model(model: IntModel) -> None:
+    """Raise unless shapes, dtypes and widths of the whole model are legal."""
+    a, widths = model.architecture, model.widths
+    check_array("rotary", model.rotary, (a.head_width // 2,), np.int64)
+    if not 0 <= int(model.rotary.min()) <= int(model.rotary.max()) < 1 << 32:
+        raise BadPackage("rotary: turn fractions must be from 0 to 2**32 - 1")
+    check_array("embedding", model.embedding, (a.vocabulary, a.width), np.int8)
+    check_array("embedding_multiplier", model.embedding_multiplier, (a.vocabulary,), np.uint16)
+    check_shift("embedding_shift", np.array(model.embedding_shift), 0, 16 + EMBEDDING.bits + 32)
+    if len(model.layers) != a.layers:
+        raise BadPackage(f"layers: must be {a.layers}, not {len(model.layers)}")
+    model.norm.check("norm")
+    model.head.check("head", a.width, a.vocabulary, widths.norm)
+    shapes = {
+        "q": (a.width, a.query_width, widths.norm),
+        "k": (a.width, a.kv_width, widths.norm),
+        "v": (a.width, a.kv_width, widths.norm),
+        "o": (a.query_width, a.width, widths.attention),
+        "gate": (a.width, a.inner, widths.norm),
+        "up": (a.width, a.inner, widths.norm),
+        "down": (a.inner, a.width, widths.product),
+    }
+    for index, layer in enumerate(model.layers):
+        where = f"layers.{index}"
+        layer.norm_attention.check(f"{where}.norm_attention")
+        layer.norm_mlp.check(f"{where}.norm_mlp")
+        if not 0 <= layer.score_shift <= 31:
+            raise Overflow(f"{where}.score_shift: must be from 0 to 31, not {layer.score_shift}")
+        for name, matrix in layer.matrices():
+            matrix.check(f"{where}.{name}", *shapes[name])
+        # a token's own shift is taken off these, so that many bits must be there
+        low = largest_shrink(Int(16), widths.attention)
+        check_shift(f"{where}.o.shift", layer.o.shift, low, 62)
+        low = largest_shrink(PRODUCT, widths.product)
+        check_shift(f"{where}.down.shift", layer.down.shift, low, 62)
