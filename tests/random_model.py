@@ -78,10 +78,10 @@ def random_model(
             "q": matrix("q", a.width, a.query_width, normed, 6000),
             "k": matrix("k", a.width, a.kv_width, normed, 8000),
             "v": matrix("v", a.width, a.kv_width, normed, 40),
-            "o": matrix("o", a.query_width, a.width, 40, 2e4, 16 - widths.attention),
+            "o": matrix("o", a.query_width, a.width, 40, 80, 16 - widths.attention),
             "gate": matrix("gate", a.width, a.inner, normed, 8000),
             "up": matrix("up", a.width, a.inner, normed, 1e5),
-            "down": matrix("down", a.inner, a.width, 100, 4e-2, 32 - widths.product),
+            "down": matrix("down", a.inner, a.width, 100, 4, 32 - widths.product),
         }
         assert tuple(made) == MATRICES
         score_shift = max(round(math.log2(375 * 31 * math.sqrt(a.head_width) / 2048)), 0)
