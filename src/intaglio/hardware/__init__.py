@@ -1,0 +1,1 @@
+"""The chip in Amaranth: one component per operation of the integer arithmetic."""

@@ -1,0 +1,1 @@
+"""Proofs: the chip against the integer model."""
