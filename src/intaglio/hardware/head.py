@@ -1,0 +1,140 @@
+"""The end of the chain: final norm, head, sampler."""
+
+from amaranth.hdl import Const, Module, ResetSignal, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from intaglio.golden.number import LOGIT, Int
+from intaglio.hardware.layer import gated_clock, place_norm_constants, probe
+from intaglio.hardware.library import Library
+from intaglio.hardware.linear import Linear
+from intaglio.hardware.norm import Norm
+from intaglio.hardware.port import HEADER, TOKEN_BITS, logits_layout, residual_signature
+from intaglio.hardware.sampler import Sampler
+from intaglio.plan.chip import ChipPlan
+
+
+class Head(wiring.Component):
+    """Logits of the positions that want them, and the token chosen from them.
+
+    Positions whose header is not ``last`` are dropped as they come. The others are taken one at a
+    time. In host sampling mode the logits leave by ``logits`` and no token is chosen.
+
+    Members
+    -------
+    i : residual stream
+    header : ``Out(HEADER)``, the position inside
+    beta, top_k, top_p, seed, host : ``In``, the settings of the header's slot
+    o : stream of the chosen token
+    logits : stream of logits, one beat at a time
+    busy : ``Out(1)``
+    """
+
+    def __init__(self, *, library: Library, plan: ChipPlan) -> None:
+        self.library, self.plan = library, plan
+        super().__init__(
+            {
+                "i": In(residual_signature(plan.beat)),
+                "header": Out(HEADER),
+                "beta": In(20),
+                "top_k": In(7),
+                "top_p": In(17),
+                "seed": In(64),
+                "host": In(1),
+                "o": Out(stream.Signature(TOKEN_BITS)),
+                "logits": Out(stream.Signature(logits_layout(plan.beat, LOGIT.bits))),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        plan, beat = self.plan, self.plan.beat
+        beats = plan.architecture.width // beat
+        columns = -(-plan.architecture.vocabulary // beat)
+
+        receiving, wanted = Signal(), Signal()
+        received, sent = Signal(range(beats + 1)), Signal(range(columns + 1))
+        enable = Signal()
+        norm = self.library.place(
+            m, Norm, clock=gated_clock(m, enable), reset=ResetSignal(),
+            width=plan.architecture.width, beat=beat, to=Int(plan.widths.norm),
+        )  # fmt: skip
+        m.d.comb += [
+            enable.eq(norm.busy | norm.i.valid),
+            wanted.eq(self.i.payload.header.last),
+            Value.cast(norm.i.payload).eq(self.i.payload.data),
+            norm.x.ready.eq(1),
+        ]
+        place_norm_constants(m, "norm", Const(0, 16), norm)
+        with m.If(~wanted):
+            m.d.comb += self.i.ready.eq(1)
+        with m.Elif(~self.busy | receiving):
+            m.d.comb += [norm.i.valid.eq(self.i.valid), self.i.ready.eq(norm.i.ready)]
+        with m.If(norm.i.valid & norm.i.ready):
+            m.d.sync += [received.eq(received + 1), receiving.eq(received != beats - 1)]
+            with m.If(~self.busy):
+                m.d.sync += [self.header.eq(self.i.payload.header), self.busy.eq(1)]
+
+        linear = self._linear(m, norm.o)
+        sampler, done = self._sampler(m, linear.o), Signal()
+        m.d.comb += [
+            self.logits.payload.header.eq(self.header),
+            self.logits.payload.data.eq(Value.cast(linear.o.payload)),
+            self.o.payload.eq(sampler.o.payload),
+            self.o.valid.eq(sampler.o.valid),
+            sampler.o.ready.eq(self.o.ready),
+            done.eq(self.o.valid & self.o.ready),
+        ]
+        with m.If(self.host):
+            m.d.comb += [
+                self.logits.valid.eq(linear.o.valid),
+                linear.o.ready.eq(self.logits.ready),
+                done.eq(linear.o.valid & linear.o.ready & (sent == columns - 1)),
+            ]
+        with m.Else():
+            m.d.comb += [sampler.i.valid.eq(linear.o.valid), linear.o.ready.eq(sampler.i.ready)]
+        with m.If(linear.o.valid & linear.o.ready):
+            m.d.sync += sent.eq(sent + 1)
+        with m.If(done):
+            m.d.sync += [self.busy.eq(0), received.eq(0), sent.eq(0)]
+        self._show(m, norm.o, linear.o)
+        return m
+
+    def _linear(self, m: Module, source):
+        enable = Signal()
+        linear = self.library.place(
+            m, Linear, clock=gated_clock(m, enable), reset=ResetSignal(),
+            matrices=(("head", self.plan.head, LOGIT),), order="sequence", beat=self.plan.beat,
+        )  # fmt: skip
+        connect(m, source, linear.i)
+        m.d.comb += [enable.eq(linear.busy | source.valid), linear.id.eq(0), linear.lift.eq(0)]
+        return linear
+
+    def _sampler(self, m: Module, source):
+        enable = Signal()
+        sampler = self.library.place(
+            m, Sampler, clock=gated_clock(m, enable), reset=ResetSignal(),
+            vocabulary=self.plan.architecture.vocabulary, beat=self.plan.beat,
+        )  # fmt: skip
+        m.d.comb += [
+            enable.eq(sampler.busy | (source.valid & ~self.host)),
+            sampler.i.payload.eq(source.payload),
+            sampler.beta.eq(self.beta),
+            sampler.top_k.eq(self.top_k),
+            sampler.top_p.eq(self.top_p),
+            sampler.seed.eq(self.seed),
+            sampler.position.eq(self.header.position),
+        ]
+        return sampler
+
+    def _show(self, m: Module, normed, logits) -> None:
+        layer = Const(self.plan.architecture.layers, 16)
+        for op, source, bits in (
+            ("norm", normed, self.plan.widths.norm),
+            ("logits", logits, LOGIT.bits),
+        ):
+            probe(
+                m, op, self.plan.beat, bits, fire=source.valid & source.ready, layer=layer,
+                header=self.header, payload=source.payload,
+            )  # fmt: skip

@@ -1,0 +1,217 @@
+"""ChipPlan: the shape of a chip, chosen once per base die; no weight is in it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from intaglio.architecture import Architecture
+from intaglio.errors import BadInput, BadPackage, DoesNotFit
+from intaglio.golden.model import MATRICES, IntModel
+from intaglio.golden.number import Widths
+from intaglio.plan.target import Target, target
+from intaglio.plan.tiling import (
+    GROUPS,
+    MOST_LANES,
+    FabricPlan,
+    fabric_plan,
+    group_rows,
+    lanes_for,
+)
+
+BEATS = (16, 8, 4, 2)
+DEFAULT_CONTEXT = 2048
+DEFAULT_SLOTS = 2
+MOST_SLOTS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ChipPlan:
+    """The shape of one chip.
+
+    ``beat``: elements per beat of every stream. ``positions``: positions that attention takes per
+    cycle. ``rotary``: turn fractions, constants of the base die. ``layers``: the seven fabrics of
+    every layer by name.
+    """
+
+    target: str
+    architecture: Architecture
+    widths: Widths
+    context: int
+    slots: int
+    beat: int
+    positions: int
+    rotary: tuple[int, ...]
+    layers: tuple[dict[str, FabricPlan], ...]
+    head: FabricPlan
+
+    def __post_init__(self) -> None:
+        a = self.architecture
+        for name in ("width", "head_width", "inner"):
+            if getattr(a, name) % self.beat:
+                raise BadInput(f"{name} must be a multiple of the beat {self.beat}")
+        if not 1 <= self.slots <= MOST_SLOTS:
+            raise BadInput(f"slots must be from 1 to {MOST_SLOTS}, not {self.slots}")
+        if not 1 <= self.context <= a.context:
+            raise BadInput(f"context must be from 1 to the model's {a.context}, not {self.context}")
+        if self.positions < 1 or self.positions & self.positions - 1:
+            raise BadInput(f"positions must be a power of two, not {self.positions}")
+
+    @property
+    def cells(self) -> int:
+        """Programmable contacts of all fabrics."""
+        fabrics = [fabric for layer in self.layers for fabric in layer.values()]
+        return sum(fabric.cells for fabric in [*fabrics, self.head])
+
+    @property
+    def adders(self) -> int:
+        """One-bit inputs that all counter trees together take per cycle."""
+        fabrics = [fabric for layer in self.layers for fabric in layer.values()]
+        return sum(fabric.lanes * fabric.outputs for fabric in [*fabrics, self.head])
+
+    def cell_area(self) -> float | None:
+        """Lower bound of the fabrics' cells in mm², or None where the target does not know."""
+        sizes = target(self.target).cells
+        fabrics = [fabric for layer in self.layers for fabric in layer.values()]
+        if not all(fabric.bits in sizes for fabric in [*fabrics, self.head]):
+            return None
+        return sum(f.cells * sizes[f.bits] for f in [*fabrics, self.head]) / 1e6
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        values = asdict(self)
+        values["rotary"] = list(self.rotary)
+        values["layers"] = [
+            {name: asdict(fabric) for name, fabric in layer.items()} for layer in self.layers
+        ]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ChipPlan":
+        """Inverse of :meth:`as_dict`. Raises :class:`BadPackage` for missing or unknown keys."""
+        try:
+            return cls(
+                **{
+                    **values,
+                    "architecture": Architecture.from_dict(values["architecture"]),
+                    "widths": Widths(**values["widths"]),
+                    "rotary": tuple(values["rotary"]),
+                    "layers": tuple(
+                        {name: FabricPlan(**fabric) for name, fabric in layer.items()}
+                        for layer in values["layers"]
+                    ),
+                    "head": FabricPlan(**values["head"]),
+                }
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BadPackage(f"plan.json: missing or unknown key: {error}") from None
+
+
+def activation_bits(name: str, widths: Widths) -> int:
+    """Input width of a matrix by its name."""
+    return {"o": widths.attention, "down": widths.product}.get(name, widths.norm)
+
+
+def default_beat(architecture: Architecture) -> int:
+    """The widest beat that divides every vector."""
+    for beat in BEATS:
+        if not any(
+            getattr(architecture, name) % beat for name in ("width", "head_width", "inner")
+        ):
+            return beat
+    raise BadInput(
+        f"width {architecture.width}, head_width {architecture.head_width} and inner "
+        f"{architecture.inner} must be even"
+    )
+
+
+def default_positions(context: int) -> int:
+    """Positions per cycle with which attention at full context stays near the fabrics' time."""
+    positions = 1
+    while context // positions > 512 and positions < 8:
+        positions *= 2
+    return positions
+
+
+def make_plan(
+    model: IntModel,
+    target_name: str = "generic",
+    *,
+    context: int | None = None,
+    slots: int = DEFAULT_SLOTS,
+    lanes: int | None = None,
+    die: float | None = None,
+    beat: int | None = None,
+    positions: int | None = None,
+) -> ChipPlan:
+    """Choose a chip for ``model``: lanes per matrix, rows, widths.
+
+    ``lanes``: for every matrix, or None for the fewest adders under the target's rows. ``die``: mm²
+    that the fabrics' cells must not exceed, beside the target's own bound. Raises
+    :class:`DoesNotFit` with the excess.
+    """
+    a, process = model.architecture, target(target_name)
+    context = min(a.context, DEFAULT_CONTEXT) if context is None else context
+    plan = ChipPlan(
+        target=target_name,
+        architecture=a,
+        widths=model.widths,
+        context=context,
+        slots=slots,
+        beat=beat or default_beat(a),
+        positions=positions or default_positions(context),
+        rotary=tuple(int(fraction) for fraction in model.rotary),
+        layers=tuple(layer_fabrics(model, index, process, lanes) for index in range(a.layers)),
+        head=head_fabric(model, process, lanes),
+    )
+    check_fit(plan, process, die)
+    return plan
+
+
+def layer_fabrics(
+    model: IntModel, index: int, process: Target, lanes: int | None
+) -> dict[str, FabricPlan]:
+    """The seven fabrics of one layer."""
+    layer = dict(model.layers[index].matrices())
+    rows = group_rows(
+        {
+            group: (layer[names[0]].inputs, sum(layer[name].outputs for name in names))
+            for group, names in GROUPS.items()
+        },
+        process.rows,
+    )
+    return {
+        name: fabric_plan(
+            layer[name],
+            min(lanes, MOST_LANES) if lanes else lanes_for(layer[name], rows[group]),
+            activation_bits(name, model.widths),
+        )
+        for group, names in GROUPS.items()
+        for name in names
+    }
+
+
+def head_fabric(model: IntModel, process: Target, lanes: int | None) -> FabricPlan:
+    """The head's fabric: as many rows as the average group of a layer."""
+    chosen = lanes or lanes_for(model.head, max(process.rows // len(GROUPS), 1))
+    return fabric_plan(model.head, chosen, model.widths.norm)
+
+
+def check_fit(plan: ChipPlan, process: Target, die: float | None) -> None:
+    """Raise :class:`DoesNotFit` where the fabrics' cells alone exceed an area bound."""
+    bounds = [bound for bound in (process.user_area, die) if bound is not None]
+    area = plan.cell_area()
+    if not bounds:
+        return
+    if area is None:
+        raise BadInput(
+            f"target {process.name} has no cell area, so --die cannot be checked",
+            hint="choose a target with a process, for example sky130",
+        )
+    if area > min(bounds):
+        raise DoesNotFit(
+            f"the fabrics' cells alone need {area:.1f} mm2 on {process.name}, "
+            f"{area - min(bounds):.1f} mm2 more than the {min(bounds):.1f} mm2 there are",
+            hint="fewer bits, a smaller model, or another target",
+        )
+
+
+assert set(sum(GROUPS.values(), ())) == set(MATRICES)

@@ -1,0 +1,101 @@
+"""From a matrix to a fabric: which input stands in which row and lane, and how many rows."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from intaglio.errors import BadInput
+from intaglio.golden.model import Matrix
+from intaglio.golden.number import accumulator_bits, product_bits
+
+MOST_LANES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class FabricPlan:
+    """The shape of one fabric.
+
+    Input i stands in row ``i // lanes``, lane ``i % lanes``. The inputs that have a second digit
+    stand once more, lane by lane in ascending order, in ``extra_rows`` rows after the main ones.
+    ``activation``: bits of an input. ``accumulator``: bits of a sum.
+    """
+
+    bits: int
+    inputs: int
+    outputs: int
+    lanes: int
+    extra_rows: int
+    extra_shift: int
+    activation: int
+    accumulator: int
+
+    @property
+    def rows(self) -> int:
+        """Main rows."""
+        return -(-self.inputs // self.lanes)
+
+    @property
+    def product_bits(self) -> int:
+        """Cycles per row."""
+        return product_bits(self.activation)
+
+    @property
+    def cells(self) -> int:
+        """Programmable contacts: padding included, every cell has one."""
+        return (self.rows + self.extra_rows) * self.lanes * self.outputs
+
+    @property
+    def cycles(self) -> int:
+        """Cycles that the rows take, without the drain."""
+        return (self.rows + self.extra_rows) * self.product_bits
+
+
+def extra_rows(extra_inputs: np.ndarray, lanes: int) -> int:
+    """Rows that the second digits of ``extra_inputs`` need: the fullest lane decides."""
+    if len(extra_inputs) == 0:
+        return 0
+    return int(np.bincount(np.asarray(extra_inputs) % lanes).max())
+
+
+def fabric_plan(matrix: Matrix, lanes: int, activation: int) -> FabricPlan:
+    """The shape of the fabric that stores ``matrix`` with so many lanes."""
+    if not 1 <= lanes <= MOST_LANES:
+        raise BadInput(f"lanes must be from 1 to {MOST_LANES}, not {lanes}")
+    return FabricPlan(
+        bits=matrix.bits,
+        inputs=matrix.inputs,
+        outputs=matrix.outputs,
+        lanes=lanes,
+        extra_rows=extra_rows(matrix.extra_inputs, lanes),
+        extra_shift=matrix.extra_shift,
+        activation=activation,
+        accumulator=accumulator_bits(matrix.inputs, matrix.largest, activation),
+    )
+
+
+def lanes_for(matrix: Matrix, rows: int) -> int:
+    """The fewest lanes with which main and extra rows together are at most ``rows``."""
+    lanes = max(math.ceil((matrix.inputs + matrix.extras) / rows), 1)
+    while lanes < MOST_LANES:
+        total = math.ceil(matrix.inputs / lanes) + extra_rows(matrix.extra_inputs, lanes)
+        if total <= rows:
+            break
+        lanes += 1
+    return lanes
+
+
+GROUPS = {"qkv": ("q", "k", "v"), "o": ("o",), "mlp": ("gate", "up"), "down": ("down",)}
+"""Fabrics that have one input and run at the same time, in the order of a layer."""
+
+
+def group_rows(shapes: dict[str, tuple[int, int]], total: int) -> dict[str, int]:
+    """Share ``total`` rows of a layer among its groups so that the adders are fewest.
+
+    ``shapes``: inputs and outputs (all matrices of the group together) by group. Lanes times
+    outputs is a group's adders; with the sum of rows given their sum is least where rows are
+    proportional to the square root of inputs times outputs.
+    """
+    roots = {group: math.sqrt(n * m) for group, (n, m) in shapes.items()}
+    scale = total / sum(roots.values())
+    return {group: max(round(root * scale), 1) for group, root in roots.items()}
