@@ -100,12 +100,9 @@ class Golden:
 
         Positions before ``position`` must have been run in the same slot.
         """
-        if position + len(tokens) > self.context:
-            raise ValueError(
-                f"positions must stay below {self.context}, not {position + len(tokens)}"
-            )
         model = self.model
         tokens = np.asarray(tokens, np.int64)
+        self._check(tokens, position)
         x = ops.embed(
             model.embedding[tokens],
             model.embedding_multiplier[tokens].astype(np.int64),
@@ -116,6 +113,17 @@ class Golden:
         for index in range(len(model.layers)):
             x = self._layer(index, x, position, slot, trace)
         return x
+
+    def _check(self, tokens: np.ndarray, position: int) -> None:
+        vocabulary, end = self.model.architecture.vocabulary, position + len(tokens)
+        if position < 0 or end > self.context:
+            raise ValueError(
+                f"positions must be from 0 to {self.context - 1}, not {position} to {end - 1}"
+            )
+        if len(tokens) and not 0 <= tokens.min() <= tokens.max() < vocabulary:
+            raise ValueError(
+                f"tokens must be from 0 to {vocabulary - 1}, not {tokens.min()} to {tokens.max()}"
+            )
 
     def logits(self, x: np.ndarray, position: int = 0, trace: Trace | None = None) -> np.ndarray:
         """Logits [T, vocabulary] (nats, 12 fraction bits) of final residuals ``x`` [T, width]."""

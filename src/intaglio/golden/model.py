@@ -14,11 +14,13 @@ from safetensors.numpy import load_file, save_file
 from intaglio.architecture import Architecture
 from intaglio.errors import BadPackage, IntaglioError, Overflow
 from intaglio.golden.number import (
+    ATTENTION,
     CODEBOOKS,
-    EMBEDDING,
+    CONTEXT_LIMIT,
     MULTIPLIER_BITS,
     PRODUCT,
     SQUARE_BITS,
+    WIDTH_LIMIT,
     Int,
     Widths,
     accumulator_bits,
@@ -26,6 +28,10 @@ from intaglio.golden.number import (
 )
 
 FORMAT = 1
+LARGEST_SHIFT = 62
+UNREADABLE = (  # what foreign or damaged files make the readers raise
+    OSError, SafetensorError, AttributeError, KeyError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 
 
@@ -84,7 +90,7 @@ class Matrix:
 
     def check(self, name: str, inputs: int, outputs: int, activation: int) -> None:
         """Raise :class:`BadPackage` or :class:`Overflow` unless the matrix is legal."""
-        if self.bits not in CODEBOOKS:
+        if type(self.bits) is not int or self.bits not in CODEBOOKS:
             raise BadPackage(f"{name}: code width must be 2, 3 or 4 bits, not {self.bits!r}")
         expected = {
             "codes": ((inputs, outputs), np.uint8),
@@ -107,12 +113,9 @@ class Matrix:
         ):
             raise BadPackage(f"{name}.extra_inputs: must ascend within 0 to {inputs - 1}")
         limit = 6 if self.extras else 0
-        if not 0 <= self.extra_shift <= limit:
-            raise BadPackage(
-                f"{name}.extra_shift: must be from 0 to {limit}, not {self.extra_shift}"
-            )
+        check_integer(f"{name}.extra_shift", self.extra_shift, 0, limit)
         accumulator_bits(inputs, self.largest, activation)
-        check_shift(f"{name}.shift", self.shift, 0, 62)
+        check_shift(f"{name}.shift", self.shift, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +128,9 @@ class Norm:
 
     def check(self, name: str) -> None:
         """Raise :class:`Overflow` unless the constants are within their widths."""
-        if not 1 <= self.epsilon < 1 << 48:
-            raise Overflow(f"{name}.epsilon: must be from 1 to 2**48 - 1, not {self.epsilon}")
-        if not 0 < self.multiplier < 1 << MULTIPLIER_BITS:
-            raise Overflow(f"{name}.multiplier: must be from 1 to 65535, not {self.multiplier}")
-        if not SQUARE_BITS // 2 <= self.shift <= 62:
-            raise Overflow(f"{name}.shift: must be from 40 to 62, not {self.shift}")
+        check_integer(f"{name}.epsilon", self.epsilon, 1, (1 << 48) - 1)
+        check_integer(f"{name}.multiplier", self.multiplier, 1, (1 << MULTIPLIER_BITS) - 1)
+        check_integer(f"{name}.shift", self.shift, SQUARE_BITS // 2, LARGEST_SHIFT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ class IntModel:
     ``residual_step``: the residual's step is ``2**-residual_step``; information for people and for
     ``quantize``, no operation needs it. ``rotary``: int64 [head_width / 2], turns per position
     times ``2**32``. ``embedding``: int8 [vocabulary, width], ``embedding_multiplier``: uint16
-    [vocabulary], ``embedding_shift``: 0 to 62. ``head``: the final norm's outputs to logits (nats,
+    [vocabulary], ``embedding_shift``: 0 to 56. ``head``: the final norm's outputs to logits (nats,
     12 fraction bits).
     """
 
@@ -221,7 +221,7 @@ class IntModel:
             raise
         except FileNotFoundError:
             raise BadPackage(f"{path}: no such file", hint="compile the model again") from None
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise BadPackage(
                 f"{path}: not an integer model of format {FORMAT}: {error!r}",
                 hint="compile the model again",
@@ -287,11 +287,10 @@ def unpack(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def read_file(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The constants and arrays of a saved model, codes unpacked, nothing checked yet."""
-    header = path.read_bytes()[:8] if path.stat().st_size < 8 else None
-    if header is not None:
-        raise ValueError("file is truncated")
     with path.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
+        if size + 8 > path.stat().st_size:
+            raise ValueError("file is truncated")
         metadata = json.loads(stream.read(size))["__metadata__"]["intaglio"]
     constants = json.loads(metadata)
     if constants.pop("format") != FORMAT:
@@ -300,46 +299,47 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     for name, matrix in constants["matrices"].items():
         for field in ("codes", "extra_codes"):
             key = f"{name}.{field}"
-            arrays[key] = unpack(arrays[key], tuple(matrix[field]))
+            arrays[key] = unpack(arrays[key], tuple(matrix.pop(field)))
     return constants, arrays
 
 
 def model_from(constants: dict[str, Any], arrays: dict[str, np.ndarray]) -> IntModel:
-    """Build the model from what :func:`read_file` returns."""
-    arrays = dict(arrays)
+    """Build the model from what :func:`read_file` returns; both are used up."""
 
     def matrix(name: str) -> Matrix:
-        named = {
+        named: dict[str, Any] = {
             field.name: arrays.pop(f"{name}.{field.name}")
             for field in fields(Matrix)
             if field.name not in ("bits", "extra_shift")
         }
-        entry = constants["matrices"].pop(name)
-        return Matrix(bits=entry["bits"], extra_shift=entry["extra_shift"], **named)
+        return Matrix(**matrices.pop(name), **named)
 
+    def seven(index: int) -> dict[str, Any]:
+        return {name: matrix(f"layers.{index}.{name}") for name in MATRICES}
+
+    matrices: dict[str, Any] = constants.pop("matrices")
     layers = tuple(
         Layer(
-            norm_attention=Norm(**entry["norm_attention"]),
-            norm_mlp=Norm(**entry["norm_mlp"]),
-            score_shift=entry["score_shift"],
-            **{name: matrix(f"layers.{index}.{name}") for name in MATRICES},
+            norm_attention=Norm(**entry.pop("norm_attention")),
+            norm_mlp=Norm(**entry.pop("norm_mlp")),
+            **entry,
+            **seven(index),
         )
-        for index, entry in enumerate(constants["layers"])
+        for index, entry in enumerate(constants.pop("layers"))
     )
     model = IntModel(
-        architecture=Architecture.from_dict(constants["architecture"]),
-        widths=Widths(**constants["widths"]),
-        residual_step=constants["residual_step"],
+        architecture=Architecture.from_dict(constants.pop("architecture")),
+        widths=Widths(**constants.pop("widths")),
+        norm=Norm(**constants.pop("norm")),
         rotary=arrays.pop("rotary"),
         embedding=arrays.pop("embedding"),
         embedding_multiplier=arrays.pop("embedding_multiplier"),
-        embedding_shift=constants["embedding_shift"],
         layers=layers,
-        norm=Norm(**constants["norm"]),
         head=matrix("head"),
+        **constants,
     )
-    if arrays or constants["matrices"]:
-        raise ValueError(f"unexpected tensors: {sorted([*arrays, *constants['matrices']])[:3]}")
+    if arrays or matrices:
+        raise ValueError(f"unexpected tensors: {sorted([*arrays, *matrices])[:3]}")
     return model
 
 
@@ -350,11 +350,18 @@ def check_array(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: typ
         raise BadPackage(f"{name}: must be {np.dtype(dtype).name} {shape}, not {found}")
 
 
-def check_shift(name: str, shift: np.ndarray, low: int, high: int) -> None:
-    """Raise :class:`Overflow` unless every shift is within ``low`` to ``high``."""
-    if shift.size and not low <= int(shift.min()) <= int(shift.max()) <= high:
+def check_integer(name: str, value: Any, low: int, high: int) -> None:
+    """Raise :class:`Overflow` unless ``value`` is an ``int`` within ``low`` to ``high``."""
+    if type(value) is not int or not low <= value <= high:
+        raise Overflow(f"{name}: must be an integer from {low} to {high}, not {value!r}")
+
+
+def check_shift(name: str, shift: np.ndarray, low: int) -> None:
+    """Raise :class:`Overflow` unless every shift is within ``low`` to 62."""
+    if not low <= int(shift.min()) <= int(shift.max()) <= LARGEST_SHIFT:
         raise Overflow(
-            f"{name}: must be from {low} to {high}, not {int(shift.min())} to {int(shift.max())}"
+            f"{name}: must be from {low} to {LARGEST_SHIFT}, "
+            f"not {int(shift.min())} to {int(shift.max())}"
         )
 
 
@@ -366,12 +373,19 @@ def largest_shrink(source: Int, to: int) -> int:
 def check_model(model: IntModel) -> None:
     """Raise unless shapes, dtypes and widths of the whole model are legal."""
     a, widths = model.architecture, model.widths
+    for name, value, limit in (
+        ("width", a.width, WIDTH_LIMIT),
+        ("context", a.context, CONTEXT_LIMIT),
+    ):
+        if value > limit:
+            raise Overflow(f"{name} must be at most {limit}, not {value}")
+    check_integer("residual_step", model.residual_step, -64, 64)
     check_array("rotary", model.rotary, (a.head_width // 2,), np.int64)
     if not 0 <= int(model.rotary.min()) <= int(model.rotary.max()) < 1 << 32:
         raise BadPackage("rotary: turn fractions must be from 0 to 2**32 - 1")
     check_array("embedding", model.embedding, (a.vocabulary, a.width), np.int8)
     check_array("embedding_multiplier", model.embedding_multiplier, (a.vocabulary,), np.uint16)
-    check_shift("embedding_shift", np.array(model.embedding_shift), 0, 16 + EMBEDDING.bits + 32)
+    check_integer("embedding_shift", model.embedding_shift, 0, 56)
     if len(model.layers) != a.layers:
         raise BadPackage(f"layers: must be {a.layers}, not {len(model.layers)}")
     model.norm.check("norm")
@@ -389,12 +403,11 @@ def check_model(model: IntModel) -> None:
         where = f"layers.{index}"
         layer.norm_attention.check(f"{where}.norm_attention")
         layer.norm_mlp.check(f"{where}.norm_mlp")
-        if not 0 <= layer.score_shift <= 31:
-            raise Overflow(f"{where}.score_shift: must be from 0 to 31, not {layer.score_shift}")
+        check_integer(f"{where}.score_shift", layer.score_shift, 0, 31)
         for name, matrix in layer.matrices():
             matrix.check(f"{where}.{name}", *shapes[name])
         # a token's own shift is taken off these, so that many bits must be there
-        low = largest_shrink(Int(16), widths.attention)
-        check_shift(f"{where}.o.shift", layer.o.shift, low, 62)
+        low = largest_shrink(ATTENTION, widths.attention)
+        check_shift(f"{where}.o.shift", layer.o.shift, low)
         low = largest_shrink(PRODUCT, widths.product)
-        check_shift(f"{where}.down.shift", layer.down.shift, low, 62)
+        check_shift(f"{where}.down.shift", layer.down.shift, low)

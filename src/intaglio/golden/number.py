@@ -54,6 +54,8 @@ EMBEDDING = Int(8)
 MULTIPLIER_BITS = 16  # unsigned output multipliers
 SQUARE_BITS = 80  # the sum of squares, epsilon included
 ACCUMULATOR_LIMIT = 46  # widest accumulator: times a multiplier it still fits 63 bits
+WIDTH_LIMIT = 1 << 16  # residual elements: their sum of squares is at most 2**78
+CONTEXT_LIMIT = 1 << 17  # positions: the total weight of a head stays below 2**33
 CANDIDATES = 64  # logits the sampler keeps
 
 
