@@ -1,0 +1,50 @@
+"""The adder of the residual stream."""
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from intaglio.golden.number import RESIDUAL
+
+
+class Residual(wiring.Component):
+    """Adds an increment to the residual, saturating at 32 bits.
+
+    Computes :func:`intaglio.golden.ops.add`, element by element. One beat per cycle, taken from
+    both inputs at once; ``gap`` 1.
+
+    Members
+    -------
+    y : stream of increments, ``beat`` elements of 32 bits
+    x : stream of the residual, likewise
+    o : stream of sums, likewise
+    busy : ``Out(1)``, a sum waits
+    """
+
+    gap = 1
+
+    def __init__(self, *, beat: int) -> None:
+        self.beat = beat
+        elements = stream.Signature(data.ArrayLayout(signed(RESIDUAL.bits), beat))
+        super().__init__({"y": In(elements), "x": In(elements), "o": Out(elements), "busy": Out(1)})
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        free, both = Signal(), Signal()
+        m.d.comb += [
+            free.eq(~self.o.valid | self.o.ready),
+            both.eq(self.x.valid & self.y.valid),
+            self.x.ready.eq(free & self.y.valid),
+            self.y.ready.eq(free & self.x.valid),
+            self.busy.eq(self.o.valid),
+        ]
+        with m.If(free):
+            m.d.sync += self.o.valid.eq(both)
+        with m.If(free & both):
+            for lane in range(self.beat):
+                total = Signal(signed(RESIDUAL.bits + 1), name=f"total_{lane}")
+                sign, carry = total[-1], total[-2]
+                top = Mux(sign, RESIDUAL.low, RESIDUAL.high)
+                m.d.comb += total.eq(self.x.payload[lane] + self.y.payload[lane])
+                m.d.sync += self.o.payload[lane].eq(Mux(sign == carry, total, top))
+        return m
