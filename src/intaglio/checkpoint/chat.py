@@ -11,6 +11,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from intaglio.errors import BadCheckpoint, BadInput
 
+# What a template that is wrong, or that does not fit the messages, can end in.
+FAILURES = (
+    jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError,
+    ValueError,
+)  # fmt: skip
+
 
 class _Raised(Exception):
     """A template called ``raise_exception``."""
@@ -18,7 +24,7 @@ class _Raised(Exception):
 
 def render(
     template: str,
-    messages: Sequence[dict[str, Any]],
+    messages: Sequence[dict[str, str]],
     add_generation_prompt: bool,
     *,
     named: dict[str, str],
@@ -28,7 +34,7 @@ def render(
 
     ``named``: texts of special tokens by name. ``clock`` answers ``strftime_now``.
     """
-    _check(messages)
+    check_messages(messages)
     try:
         return _compile(template).render(
             messages=list(messages),
@@ -39,12 +45,15 @@ def render(
             **named,
         )
     except _Raised as error:
-        raise BadInput(f"the chat template refuses the messages: {error}") from None
-    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-        raise BadCheckpoint(f"the chat template failed: {type(error).__name__}: {error}") from None
+        raise BadInput(f"the chat template refuses the messages: {_line(error)}") from None
+    except FAILURES as error:
+        raise BadCheckpoint(
+            f"the chat template failed: {type(error).__name__}: {_line(error)}"
+        ) from None
 
 
-def _check(messages: Sequence[dict[str, Any]]) -> None:
+def check_messages(messages: Sequence[dict[str, str]]) -> None:
+    """Refuse a message without role and content, and any value that is not text."""
     for number, message in enumerate(messages):
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
             raise BadInput(f"message {number} must be an object with a role and a content")
@@ -70,3 +79,8 @@ def _tojson(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
 
 def _raise_exception(message: str) -> None:
     raise _Raised(message)
+
+
+def _line(error: Exception) -> str:
+    """Put an error's text on one line."""
+    return " ".join(str(error).split())

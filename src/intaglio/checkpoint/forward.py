@@ -167,14 +167,14 @@ def attend(query: np.ndarray, key: np.ndarray, value: np.ndarray) -> np.ndarray:
     key, value = key.transpose(1, 2, 0), value.transpose(1, 0, 2)  # [kv, width, T], [kv, T, width]
     output = np.empty((count, heads, width), np.float32)
     scale = np.float32(1 / math.sqrt(width))
+    future = np.triu(np.full((QUERY_BLOCK, QUERY_BLOCK), -np.inf, np.float32), 1)
     for start in range(0, count, QUERY_BLOCK):
         stop = min(start + QUERY_BLOCK, count)
         block = query[start:stop].reshape(stop - start, kv_heads, -1, width).transpose(1, 2, 0, 3)
         shape = block.shape  # [kv heads, group, block, width]
         scores = (block.reshape(kv_heads, -1, width) * scale) @ key[:, :, :stop]
         scores = scores.reshape(*shape[:3], stop)
-        future = np.arange(stop) > np.arange(start, stop)[:, None]
-        scores[..., future] = -np.inf
+        scores[..., start:] += future[: stop - start, : stop - start]
         mixed = softmax(scores).reshape(kv_heads, -1, stop) @ value[:, :stop]
         output[start:stop] = mixed.reshape(shape).transpose(2, 0, 1, 3).reshape(-1, heads, width)
     return output.reshape(count, -1)

@@ -217,6 +217,9 @@ def open_gguf(path: Path, source: str | None = None) -> Checkpoint:
     """Open a GGUF file; read no tensor of a layer yet."""
     file = GgufFile(path)
     architecture = read_architecture(file)
+    last = f"blk.{architecture.layers - 1}.attn_norm.weight"
+    if last not in file.entries:
+        raise BadCheckpoint(f"{file.label}: missing tensor {last}, of the last layer")
     names = _stored_names(architecture)
     _check_tensors(file, names, architecture)
 
@@ -339,8 +342,8 @@ def _integer(file: GgufFile, name: str, default: int | None = None) -> int:
 
 def _number(file: GgufFile, name: str, default: float | None = None) -> float:
     value = file.metadata.get(f"llama.{name}", default)
-    if type(value) is not float:
-        raise BadCheckpoint(f"{file.label}: llama.{name} must be a number, not {value!r}")
+    if type(value) is not float or not math.isfinite(value):
+        raise BadCheckpoint(f"{file.label}: llama.{name} must be a finite number, not {value!r}")
     return value
 
 

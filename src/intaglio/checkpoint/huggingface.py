@@ -165,9 +165,9 @@ def _rope(config: dict[str, Any]) -> tuple[float, RopeScaling | None]:
     base = options.pop("rope_theta", config.get("rope_theta"))
     if config.get("rope_theta") not in (None, base):
         raise UnsupportedModel("config.json: rope_theta and rope_parameters must not differ")
-    kinds = {options.pop("rope_type", None), options.pop("type", None)} - {None}
-    kind = kinds.pop() if kinds else "default"
-    if kinds or kind not in ("default", "llama3"):
+    legacy = options.pop("type", None)
+    kind = options.pop("rope_type", legacy or "default")
+    if legacy not in (None, kind) or kind not in ("default", "llama3"):
         raise UnsupportedModel(
             f"config.json: rope_type must be 'default' or 'llama3', not {kind!r}"
         )
@@ -208,8 +208,8 @@ def _integer(config: dict[str, Any], key: str, default: int | None = None) -> in
 
 def _number(config: dict[str, Any], key: str, default: float | None = None) -> float:
     value = _value(config, key, default)
-    if type(value) not in (int, float):
-        raise BadCheckpoint(f"config.json: {key} must be a number, not {_short(value)}")
+    if type(value) not in (int, float) or not abs(value) < 1e300:
+        raise BadCheckpoint(f"config.json: {key} must be a finite number, not {_short(value)}")
     return float(value)
 
 
@@ -281,14 +281,16 @@ class _Weights:
                         f"{INDEX}: tensor {tensor} must be in {owner.get(tensor)}, is in {name}"
                     )
                 place[tensor] = file
-        _require((owner or {}).keys() - place.keys(), "listed in the index")
+        _require((owner or {}).keys() - place.keys(), f"listed in {INDEX}")
+        last = f"model.layers.{architecture.layers - 1}.input_layernorm.weight"
+        _require({last} - place.keys(), "the last layer of config.json")
         weights = cls(place, names, _stored_names(architecture))
         weights._check(architecture)
         return weights
 
     def _check(self, architecture: Architecture) -> None:
         shapes = tensor_shapes(architecture)
-        _require(self.stored.values() - self.place.keys(), "that config.json calls for")
+        _require(self.stored.values() - self.place.keys(), "called for by config.json")
         for name, stored in self.stored.items():
             file = self.place[stored]
             if file.entries[stored].shape != shapes[name]:

@@ -50,7 +50,7 @@ class SafetensorsFile:
             dtype, shape, (start, stop) = value["dtype"], value["shape"], value["data_offsets"]
         except (TypeError, KeyError, ValueError):
             raise BadCheckpoint(f"{label} must have dtype, shape and two data_offsets") from None
-        if dtype not in WIDTHS:
+        if not isinstance(dtype, str) or dtype not in WIDTHS:
             raise UnsupportedModel(f"{label} must be one of {', '.join(WIDTHS)}, not {dtype!r}")
         numbers = [*shape, start, stop] if isinstance(shape, list) else [None]
         if any(type(number) is not int or number < 0 for number in numbers):

@@ -12,9 +12,15 @@ from typing import Any
 
 import tokenizers
 
-from intaglio.checkpoint.chat import render
+from intaglio.checkpoint.chat import check_messages, render
 from intaglio.checkpoint.files import inside, read_json, read_text
-from intaglio.checkpoint.vocabulary import backend_from_gguf, spelling, token_at, token_bytes
+from intaglio.checkpoint.vocabulary import (
+    backend_from_gguf,
+    drops_first_space,
+    spelling,
+    token_at,
+    token_bytes,
+)
 from intaglio.errors import BadCheckpoint, BadInput
 
 TOKENIZER_FILES = (
@@ -77,11 +83,12 @@ class Tokenizer:
 
         Nothing is added: put :attr:`begin_ids` before a text that is not a rendered chat.
         """
-        backend = self.backend if special else self._plain
         try:
-            return backend.encode(text, add_special_tokens=False).ids
+            text.encode()
         except UnicodeEncodeError as error:
             raise BadInput(f"text must be valid Unicode: {error}") from None
+        backend = self.backend if special else self._plain
+        return backend.encode(text, add_special_tokens=False).ids
 
     def decode_bytes(self, ids: Iterable[int], special: bool = False) -> bytes:
         """Join the bytes of tokens; control tokens by name if ``special``, else as nothing.
@@ -92,15 +99,19 @@ class Tokenizer:
         return b"".join(pieces.get(index, b"") for index in map(int, ids) if index not in hidden)
 
     def decode(self, ids: Iterable[int], special: bool = False) -> str:
-        """Turn token ids into text; bytes that are not UTF-8 become U+FFFD."""
-        return self.decode_bytes(ids, special).decode("utf-8", errors="replace")
+        """Turn token ids into text; bytes that are not UTF-8 become U+FFFD.
+
+        A tokenizer that puts a space before every text loses it here, and not in a stream.
+        """
+        text = self.decode_bytes(ids, special).decode("utf-8", errors="replace")
+        return text.removeprefix(" ") if drops_first_space(self.backend) else text
 
     def stream(self, special: bool = False) -> "TextStream":
         """Start a decoder that takes one token at a time."""
         return TextStream(self, special)
 
     def render_chat(
-        self, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = True
+        self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """Lay out a conversation as the model was trained on it; encode it with ``special``."""
         if self.chat_template is None:
@@ -110,20 +121,19 @@ class Tokenizer:
         )
 
     def encode_chat(
-        self, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = True
+        self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True
     ) -> list[int]:
         """Render and encode a conversation; a control token named in a message stays plain text.
 
         Without such a name the result is ``encode(render_chat(messages), special=True)``.
         """
+        check_messages(messages)
         left, right = MARKS
         names = [self.backend.get_added_tokens_decoder()[i].content for i in self.special_ids]
         names = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
         control = re.compile(names or "(?!)")
 
-        def guard(text: Any) -> Any:
-            if not isinstance(text, str):
-                return text
+        def guard(text: str) -> str:
             return control.sub(rf"{left}\g<0>{right}", re.sub(f"[{MARKS}]", "", text))
 
         guarded = [

@@ -53,9 +53,7 @@ def byte_alphabet() -> dict[str, int]:
 
 def spelling(backend: tokenizers.Tokenizer) -> str:
     """Tell how tokens spell bytes: "bytes" (byte-level BPE) or "fallback" (▁ and <0x0A>)."""
-    decoder = json.loads(backend.decoder.__getstate__()) if backend.decoder is not None else {}
-    parts = decoder.get("decoders", [decoder])
-    kinds = [part.get("type") for part in parts]
+    kinds = [part.get("type") for part in _decoders(backend)]
     if kinds == ["ByteLevel"]:
         return "bytes"
     if "ByteFallback" in kinds and set(kinds) <= {"Replace", "ByteFallback", "Fuse", "Strip"}:
@@ -64,6 +62,18 @@ def spelling(backend: tokenizers.Tokenizer) -> str:
     raise UnsupportedModel(
         f"tokenizer.json: decoder must be ByteLevel or ByteFallback, not {found}"
     )
+
+
+def drops_first_space(backend: tokenizers.Tokenizer) -> bool:
+    """Tell whether the space that encoding puts before a text is taken away by decoding."""
+    return any(part.get("type") == "Strip" for part in _decoders(backend))
+
+
+def _decoders(backend: tokenizers.Tokenizer) -> list[dict[str, Any]]:
+    if backend.decoder is None:
+        return [{"type": None}]
+    decoder = json.loads(backend.decoder.__getstate__())
+    return decoder.get("decoders", [decoder])
 
 
 def token_bytes(token: str, how: str) -> bytes:
