@@ -22,7 +22,7 @@ def is_held_out(path: str) -> bool:
 
 
 def is_library(path: str) -> bool:
-    """Say whether ``path`` is the library's own source: neither packages, build output nor tests."""
+    """Say whether ``path`` is the library's source: not packages, build output or tests."""
     parts = path.split("/")
     made_by_build = parts[0].startswith(("_sysconfigdata", "config-"))
     return not (set(parts) & (NOT_LIBRARY | TESTS) or made_by_build)

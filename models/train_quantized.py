@@ -1,0 +1,76 @@
+"""Train the float model on, with 4-bit hardwiring in the loop, so that hardwiring costs little.
+
+Each step hardwires the weights (:mod:`hardwire`), takes the loss of the result and moves the float
+weights by its gradient. What is saved are the float weights: they end near what 4 bits can say, in
+the basis of the compiler's own rotation.
+
+    python models/train_quantized.py --start build/bundled-float --work build/bundled
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from corpus import held_out
+from evaluate import bits_per_byte
+from hardwire import Hardwiring, hardwired
+from llama import Shape, Weights, loss, turns
+from tokenizers import Tokenizer
+from train_bundled import ADAM_RATE, MUON_RATE, SEED, Batches, Run, prepare
+
+BITS = 4
+STEPS, LENGTH, TESTS = 1200, 512, 0.0625
+WARM_UP = 40
+SHARE_OF_RATE = 0.3
+
+
+def rate(step: int) -> float:
+    """Return the share of the float model's learning rate: warm-up, then a linear fall to zero."""
+    return SHARE_OF_RATE * min((step + 1) / WARM_UP, (STEPS - step) / (STEPS - WARM_UP))
+
+
+def report(run: Run, shape: Shape, tokenizer: Tokenizer, texts: dict[str, str]) -> None:
+    """Print the held-out figures of the float weights and of the same weights hardwired."""
+    with torch.no_grad():
+        rounded = hardwired(run.weights, shape, BITS)
+    for what, weights in (("float", run.weights), ("hardwired", rounded)):
+        figures = bits_per_byte(weights, shape, tokenizer, texts)
+        print(f"step {run.step} held out, {what}: {json.dumps(figures)}", flush=True)
+
+
+def train(start: Path, work: Path, stop: int) -> Weights:
+    """Train up to step ``stop`` from the checkpoint in ``start``, resuming where it was left."""
+    shape, tokenizer, library, tests = prepare(start)
+    batches = Batches(library, tests, LENGTH, TESTS, SEED + 200)
+    run, texts, turn = Run(torch.load(start / "checkpoint.pt")["weights"]), held_out(), turns(shape)
+    work.mkdir(parents=True, exist_ok=True)
+    run.resume(work / "checkpoint.pt")
+    hardwiring, compiled = Hardwiring(shape, BITS), torch.compile(loss, dynamic=False)
+    while run.step < stop:
+        if run.step % 100 == 0:
+            hardwiring.scales.clear()  # searched again, so that a resumed run does the same
+        share = rate(run.step)
+        rounded = hardwiring(run.weights)
+        with torch.autocast("cpu", torch.bfloat16):
+            nats = compiled(rounded, batches.batch(run.step), shape, turn)
+        run.descend(nats, MUON_RATE * share, ADAM_RATE * share)
+        if run.step % 100 == 0 or run.step == stop:
+            run.save(work / "checkpoint.pt")
+        if run.step % 300 == 0 or run.step == stop:
+            report(run, shape, tokenizer, texts)
+    return run.weights
+
+
+def main() -> None:
+    """Train with hardwiring in the loop; export.py makes the shipped folder of the result."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--start", type=Path, default=Path("build/bundled-float"))
+    parser.add_argument("--work", type=Path, default=Path("build/bundled"))
+    parser.add_argument("--stop", type=int, default=STEPS)
+    arguments = parser.parse_args()
+    train(arguments.start, arguments.work, arguments.stop)
+
+
+if __name__ == "__main__":
+    main()
