@@ -133,9 +133,8 @@ def test_reciprocal_root_table_is_correctly_rounded():
 
 def test_exponential_table_is_correctly_rounded():
     two = Decimal(2).ln()
-    assert EXP_TABLE.tolist() == [nearest(65535 * (-two * h / 64).exp()) for h in range(64)] + [
-        32768  # half of 65535 rounds up, so that the last interval ends where the next octave begins
-    ]
+    expected = [nearest(65535 * (-two * h / 64).exp()) for h in range(64)]
+    assert EXP_TABLE.tolist() == [*expected, 32768]  # half of 65535, up: the next octave's start
 
 
 def test_sine_table_is_correctly_rounded():
