@@ -86,12 +86,8 @@ def test_tokenizer_agrees_with_the_config(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_tokenizer_gives_source_back(name):
     tokenizer = Tokenizer.from_file(str(SHIPPED / name / "tokenizer.json"))
-    texts = [
-        Path(__file__).read_text(),
-        Path(json.__file__).read_text(),
-        "\t é\r\n𝄞 \x00\x7f\n\n  ",
-    ]
-    for text in texts:
+    sources = [Path(module.__file__).read_text() for module in (json, textwrap)]
+    for text in [*sources, "\t é\r\n𝄞 \x00\x7f\n\n  "]:
         assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
