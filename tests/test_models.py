@@ -1,9 +1,10 @@
 """The shipped models: complete, small, consistent, and evaluated on text they never saw."""
 
-import importlib.util
 import json
+import runpy
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,10 +18,7 @@ LIMIT = 5 * 10**6
 
 
 def corpus():
-    spec = importlib.util.spec_from_file_location("corpus", ROOT / "models" / "corpus.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "models" / "corpus.py")))
 
 
 def config(name):
