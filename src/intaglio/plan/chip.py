@@ -113,9 +113,7 @@ def activation_bits(name: str, widths: Widths) -> int:
 def default_beat(architecture: Architecture) -> int:
     """The widest beat that divides every vector."""
     for beat in BEATS:
-        if not any(
-            getattr(architecture, name) % beat for name in ("width", "head_width", "inner")
-        ):
+        if not any(getattr(architecture, name) % beat for name in ("width", "head_width", "inner")):
             return beat
     raise BadInput(
         f"width {architecture.width}, head_width {architecture.head_width} and inner "
@@ -141,12 +139,13 @@ def make_plan(
     die: float | None = None,
     beat: int | None = None,
     positions: int | None = None,
+    base: ChipPlan | None = None,
 ) -> ChipPlan:
     """Choose a chip for ``model``: lanes per matrix, rows, widths.
 
     ``lanes``: for every matrix, or None for the fewest adders under the target's rows. ``die``: mm²
-    that the fabrics' cells must not exceed, beside the target's own bound. Raises
-    :class:`DoesNotFit` with the excess.
+    that the fabrics' cells must not exceed, beside the target's own bound. ``base``: a plan whose
+    lanes are taken. Raises :class:`DoesNotFit` with the excess.
     """
     a, process = model.architecture, target(target_name)
     context = min(a.context, DEFAULT_CONTEXT) if context is None else context
@@ -159,8 +158,13 @@ def make_plan(
         beat=beat or default_beat(a),
         positions=positions or default_positions(context),
         rotary=tuple(int(fraction) for fraction in model.rotary),
-        layers=tuple(layer_fabrics(model, index, process, lanes) for index in range(a.layers)),
-        head=head_fabric(model, process, lanes),
+        layers=tuple(
+            like_fabrics(model, index, base)
+            if base
+            else layer_fabrics(model, index, process, lanes)
+            for index in range(a.layers)
+        ),
+        head=head_fabric(model, process, base.head.lanes if base else lanes),
     )
     check_fit(plan, process, die)
     return plan
@@ -186,6 +190,16 @@ def layer_fabrics(
         )
         for group, names in GROUPS.items()
         for name in names
+    }
+
+
+def like_fabrics(model: IntModel, index: int, base: ChipPlan) -> dict[str, FabricPlan]:
+    """The seven fabrics of one layer with the lanes of ``base``."""
+    return {
+        name: fabric_plan(
+            matrix, base.layers[index][name].lanes, activation_bits(name, model.widths)
+        )
+        for name, matrix in model.layers[index].matrices()
     }
 
 

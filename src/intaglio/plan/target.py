@@ -14,11 +14,12 @@ from intaglio.errors import BadInput
 class Target:
     """A process as far as the plan needs it.
 
-    ``rows``: rows a layer's four fabric groups share under automatic lanes. ``user_area``: mm² or
+    ``clock``: Hz. ``rows``: rows a layer's four fabric groups share under automatic lanes. ``user_area``: mm² or
     None where unlimited. ``cells``: µm² of one stored code by its width, lower bound, or empty.
     """
 
     name: str
+    clock: float
     rows: int
     user_area: float | None
     cells: dict[int, float]
@@ -40,6 +41,7 @@ def target(name: str) -> Target:
     area = values["user_area_mm2"]
     return Target(
         name=values["name"],
+        clock=float(values["clock_hz"]["value"]),
         rows=values["rows_per_layer"]["value"],
         user_area=area["value"] if area else None,
         cells={bits: cell["low"] for bits, cell in values["cells"].items()},
