@@ -2,30 +2,10 @@
 
 import numpy as np
 import pytest
-from random_model import random_architecture
+from quantize_models import RandomWeights
 
 from intaglio.checkpoint import FloatModel
-from intaglio.checkpoint.tensors import tensor_shapes
 from intaglio.quantize.rotate import Folded, balance, hadamard, interleaved, rotation
-
-
-class RandomWeights:
-    """Seeded weights of a small architecture, with uneven gains and outlying channels."""
-
-    def __init__(self, seed: int = 0, **changes) -> None:
-        self.architecture = random_architecture(**changes)
-        rng = np.random.default_rng(seed)
-        self.tensors = {}
-        for name, shape in tensor_shapes(self.architecture).items():
-            drawn = rng.standard_normal(shape) / np.sqrt(shape[-1])
-            if len(shape) == 1:
-                drawn = np.exp(rng.standard_normal(shape))
-            self.tensors[name] = drawn.astype(np.float32)
-        if self.architecture.tied:
-            self.tensors["head"] = self.tensors["embedding"]
-
-    def tensor(self, name: str) -> np.ndarray:
-        return self.tensors[name]
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 12, 64, 192, 576])

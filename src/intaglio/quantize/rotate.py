@@ -12,6 +12,7 @@ import numpy as np
 
 from intaglio.architecture import Architecture
 from intaglio.checkpoint.forward import Weights
+from intaglio.checkpoint.tensors import tensor_shapes
 
 LARGEST_ODD = 1 << 12
 
@@ -92,6 +93,11 @@ class Folded:
     def architecture(self) -> Architecture:
         """That of the checkpoint, untied."""
         return replace(self._checkpoint.architecture, tied=False)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor's name and shape."""
+        return tensor_shapes(self.architecture)
 
     def tensor(self, name: str) -> np.ndarray:
         """Fold one tensor: float32, C order."""
