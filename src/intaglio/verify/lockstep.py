@@ -1,0 +1,352 @@
+"""The simulated chip against the integer model: every operation of every position, bit for bit."""
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from intaglio.errors import Deadline
+from intaglio.golden.model import IntModel
+from intaglio.golden.sample import Sampling
+from intaglio.verify.simulation import (
+    DEADLINE,
+    Accepted,
+    Difference,
+    Different,
+    Result,
+    Seen,
+    Simulation,
+)
+from intaglio.verify.trace import Request, TraceFile, create, op_sizes, record
+
+Progress = Callable[[Result], None]
+"""Hears every token as the chip returns it."""
+
+SLACK = 10_000  # cycles that a run may take beyond twice its plan before it counts as stuck
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of a comparison.
+
+    ``equal``: every probe of every position, and every token, was as the integer model says.
+    ``positions``: prompt and generated tokens, of all slots. ``generated``: tokens the chip
+    returned. ``first_difference``: None when equal. ``seconds``: of simulation. Cycles are from the
+    first token's command to the last result; ``cycles_per_token``: between results.
+    ``transcripts``: by slot, the generated tokens as the chip returned them.
+    """
+
+    equal: bool
+    positions: int
+    generated: int
+    first_difference: Difference | None
+    seconds: float
+    planned_cycles: int | None
+    simulated_cycles: int
+    cycles_per_token: float | None
+    transcripts: tuple[tuple[int, ...], ...]
+
+    @property
+    def simulated_tokens_per_second(self) -> float:
+        """Positions over simulation time."""
+        return self.positions / self.seconds if self.seconds else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        difference = self.first_difference
+        return {
+            "equal": self.equal,
+            "positions": self.positions,
+            "generated": self.generated,
+            "first_difference": difference.as_dict() if difference else None,
+            "simulated_tokens_per_second": self.simulated_tokens_per_second,
+            "cycles": {"planned": self.planned_cycles, "simulated": self.simulated_cycles},
+            "cycles_per_token": self.cycles_per_token,
+        }
+
+
+def verify(
+    model: IntModel,
+    executable: Path,
+    rom: Path,
+    prompt: Sequence[int],
+    count: int,
+    sampling: Sampling | None = None,
+    *,
+    planned_cycles: int | Callable[[int, int], int] | None = None,
+    **options: Any,
+) -> Verdict:
+    """Generate ``count`` tokens after ``prompt`` on the chip and compare all it computes.
+
+    ``planned_cycles``: of the whole run, or a function of prompt and generated tokens. ``options``:
+    as of :func:`verify_together`.
+    """
+    request = Request(tuple(prompt), count, sampling or Sampling())
+    if callable(planned_cycles):
+        planned_cycles = planned_cycles(len(prompt), count)
+    return verify_together(
+        model, executable, rom, [request], planned_cycles=planned_cycles, **options
+    )
+
+
+def verify_together(
+    model: IntModel,
+    executable: Path,
+    rom: Path,
+    requests: Sequence[Request],
+    *,
+    planned_cycles: int | None = None,
+    deadline: int | None = None,
+    progress: Progress | None = None,
+    stall: int | None = None,
+    waves: Path | None = None,
+    window: tuple[int, int] | None = None,
+) -> Verdict:
+    """Run several users at once, each in its own slot; each must get what it would get alone.
+
+    The integer model runs beside the simulation, and the simulation stops at the first difference.
+    Other arguments: as of :class:`~intaglio.verify.simulation.Simulation`.
+    """
+    if deadline is None:
+        deadline = DEADLINE if planned_cycles is None else 2 * planned_cycles + SLACK
+    with tempfile.TemporaryDirectory(prefix="intaglio-") as folder:
+        path = Path(folder) / "trace"
+        with create(path, model.architecture, requests) as file:
+            golden = GoldenThread(model, requests, file)
+            with (
+                golden,
+                Simulation(
+                    executable, rom, deadline=deadline, stall=stall, expectation=path,
+                    waves=waves, window=window,
+                ) as simulation,
+            ):  # fmt: skip
+                results, difference = _simulate(model, simulation, requests, file, progress)
+    accepted = simulation.accepted
+    difference = difference or _wrong_result(model, requests, results, golden.tokens)
+    return _verdict(requests, results, accepted, difference, simulation.seconds, planned_cycles)
+
+
+class GoldenThread:
+    """The integer model, running beside the simulation; leaving the context ends or joins it."""
+
+    def __init__(self, model: IntModel, requests: Sequence[Request], file: TraceFile) -> None:
+        self.tokens: list[list[int]] = []
+        self._arguments = (model, requests, file)
+        self._cancelled = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        model, requests, file = self._arguments
+        try:
+            self.tokens = record(model, requests, file, lambda *_: self._cancelled)
+        except BaseException as error:
+            self._error = error
+        finally:
+            file.finish()
+
+    def __enter__(self) -> "GoldenThread":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self._cancelled = True
+        self._thread.join()
+        if self._error:
+            raise self._error
+
+
+def _simulate(
+    model: IntModel,
+    simulation: Simulation,
+    requests: Sequence[Request],
+    file: TraceFile,
+    progress: Progress | None,
+) -> tuple[list[Result], Difference | None]:
+    """Run the requests; return what came back and the first difference."""
+    for slot, request in enumerate(requests):
+        limit = len(request.prompt) + request.count
+        simulation.configure(slot, request.sampling, limit=limit)
+    for position in range(max(len(request.prompt) for request in requests)):
+        for slot, request in enumerate(requests):
+            if position < len(request.prompt):
+                last = position == len(request.prompt) - 1
+                simulation.send(slot, request.prompt[position : position + 1], position, last=last)
+    results: list[Result] = []
+    try:
+        for result in _results(simulation, sum(request.count for request in requests)):
+            results.append(result)
+            if progress:
+                progress(result)
+            if result.final and result.position < _last(requests[result.slot]):
+                return results, None  # the chip stopped too early: no more would come
+        results += [r for r in simulation.settle() if isinstance(r, Result)]
+    except Different as error:
+        return results, error.difference
+    except Deadline:
+        where = stuck(model, simulation.seen(), simulation.accepted, results)
+        return results, _with_expected(where, file)
+    return results, _unseen(model, requests, simulation.seen(), file)
+
+
+def _last(request: Request) -> int:
+    """The position of the last token of a request."""
+    return len(request.prompt) + request.count - 1
+
+
+def _results(simulation: Simulation, count: int) -> Iterator[Result]:
+    for result in simulation.run(count):
+        assert isinstance(result, Result)
+        yield result
+
+
+# What an operation's result is made from, and whether beats pass one by one or the whole vector
+# must be there first.
+MADE_FROM = {
+    "q": ("norm_attention", False), "k": ("q", False), "v": ("k", False),
+    "rotary_q": ("q", True), "rotary_k": ("k", True), "attention": ("v", False),
+    "attention_shrink": ("attention", False), "o": ("attention_shrink", False),
+    "residual_attention": ("o", True), "norm_mlp": ("residual_attention", False),
+    "gate": ("norm_mlp", False), "up": ("norm_mlp", False), "product": ("up", True),
+    "product_shrink": ("product", False), "down": ("product_shrink", False),
+    "residual_mlp": ("down", True), "logits": ("norm", False), "token": ("logits", False),
+}  # fmt: skip
+
+
+def stuck(
+    model: IntModel,
+    seen: dict[tuple[int, str], Seen],
+    accepted: Sequence[Accepted],
+    results: Sequence[Result],
+) -> Difference:
+    """Name the operation at which the chip stands still: what it needs is there, it is not.
+
+    Of several, the last in the chain: those before it only wait for it.
+    """
+    nothing = Seen(0, 0, 0, 0)
+    sizes = op_sizes(model.architecture)
+    final = len(sizes) - 2
+    for stage in reversed(range(len(sizes))):
+        for op, size in reversed(sizes[stage].items()):
+            here = seen.get((stage - 1, op), nothing)
+            place = _source(stage, op, final)
+            if place is None:
+                continue
+            layer, source, flows = place
+            there = seen.get((layer, source), nothing)
+            source_size = sizes[layer + 1][source]
+            enough = there.total if flows else there.total // source_size * source_size
+            if here.total * source_size < enough * size:
+                at = here if here.element else there
+                return _difference(at.slot, at.position, stage - 1, op, here.element)
+    return _entrance(seen, final, accepted, results)
+
+
+def _source(stage: int, op: str, final: int) -> tuple[int, str, bool] | None:
+    """Layer and operation that ``op`` is made from, and whether it flows; None at an entrance."""
+    layer = stage - 1
+    if op in MADE_FROM:
+        return layer, *MADE_FROM[op]
+    if op == "norm_attention":
+        return (layer - 1, "residual_mlp", False) if layer else (-1, "embedding", False)
+    return None
+
+
+def _entrance(
+    seen: dict[tuple[int, str], Seen],
+    final: int,
+    accepted: Sequence[Accepted],
+    results: Sequence[Result],
+) -> Difference:
+    """Where nothing is stuck inside: the head or the embedding has not begun, or stands still."""
+    for layer, op in ((final, "norm"), (-1, "embedding")):
+        here = seen.get((layer, op))
+        if here and here.element:
+            return _difference(here.slot, here.position, layer, op, here.element)
+    entered = [(a.cycle, a.slot, a.position) for a in accepted]
+    entered += [(r.cycle, r.slot, r.position) for r in results if not r.final]
+    _, slot, position = max(entered, default=(0, 0, 0))
+    shown = seen.get((-1, "embedding"))
+    if shown and (shown.slot, shown.position) == (slot, position):
+        return _difference(slot, position, final, "norm", 0)
+    return _difference(slot, position, -1, "embedding", 0)
+
+
+def _difference(slot: int, position: int, layer: int, op: str, element: int) -> Difference:
+    return Difference(slot, position, layer, op, element, None, None)
+
+
+def _with_expected(where: Difference, file: TraceFile) -> Difference:
+    expected = file.expected(where.slot, where.layer, where.op, where.token, where.element)
+    return Difference(where.slot, where.token, where.layer, where.op, where.element, expected, None)
+
+
+def _unseen(
+    model: IntModel,
+    requests: Sequence[Request],
+    seen: dict[tuple[int, str], Seen],
+    file: TraceFile,
+) -> Difference | None:
+    """The first operation of which a probe showed less than all; None when all was compared."""
+    every = sum(request.positions for request in requests)
+    wanted = sum(request.count for request in requests)
+    sizes = op_sizes(model.architecture)
+    for stage, ops in enumerate(sizes):
+        for op, size in ops.items():
+            positions = wanted if stage == len(sizes) - 1 else every
+            shown = seen.get((stage - 1, op), Seen(0, 0, 0, 0))
+            if shown.total != positions * size:
+                where = _difference(shown.slot, shown.position, stage - 1, op, shown.element)
+                return _with_expected(where, file)
+    return None
+
+
+def _wrong_result(
+    model: IntModel,
+    requests: Sequence[Request],
+    results: Sequence[Result],
+    tokens: Sequence[Sequence[int]],
+) -> Difference | None:
+    """The first result whose position, token or mark as the last is not golden's."""
+    final, count = model.architecture.layers, [0] * len(requests)
+    for result in results:
+        slot, index = result.slot, count[result.slot]
+        count[slot] += 1
+        position = len(requests[slot].prompt) + index
+        if index >= requests[slot].count:
+            return Difference(slot, position - 1, final, "token", 0, None, result.token)
+        for name, expected, got in (
+            ("position", position, result.position),
+            ("token", tokens[slot][index], result.token),
+            ("final", int(position == _last(requests[slot])), int(result.final)),
+        ):
+            if expected != got:
+                return Difference(slot, position - 1, final, name, 0, expected, got)
+    return None
+
+
+def _verdict(
+    requests: Sequence[Request],
+    results: Sequence[Result],
+    accepted: Sequence[Accepted],
+    difference: Difference | None,
+    seconds: float,
+    planned_cycles: int | None,
+) -> Verdict:
+    first, last = (results[0].cycle, results[-1].cycle) if results else (0, 0)
+    return Verdict(
+        equal=difference is None,
+        positions=sum(len(request.prompt) for request in requests) + len(results),
+        generated=len(results),
+        first_difference=difference,
+        seconds=seconds,
+        planned_cycles=planned_cycles,
+        simulated_cycles=last - accepted[0].cycle if results and accepted else 0,
+        cycles_per_token=(last - first) / (len(results) - 1) if len(results) > 1 else None,
+        transcripts=tuple(
+            tuple(result.token for result in results if result.slot == slot)
+            for slot in range(len(requests))
+        ),
+    )
