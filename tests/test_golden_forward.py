@@ -421,7 +421,7 @@ def test_positions_and_tokens_out_of_range(model, tokens, position, message):
 # --- the real function
 
 
-def real_logits(model: IntModel, tokens: list[int]) -> np.ndarray:
+def real_logits(model: IntModel, tokens: np.ndarray) -> np.ndarray:
     """The model in float64: real norm, rotary, softmax and SiLU; only keys and values are rounded.
 
     In the units of the integers, so that a wrong constant of the arithmetic (a fraction's bits,

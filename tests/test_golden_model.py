@@ -355,7 +355,7 @@ ILLEGAL_MATRIX: list[Any] = [
 
 @pytest.mark.parametrize(("change", "message"), ILLEGAL_MATRIX)
 def test_illegal_matrix(model, change, message):
-    changes: dict[str, Any] = change(model.layers[0].q) if callable(change) else change
+    changes: Any = change(model.layers[0].q) if callable(change) else change
     if message is None:
         with pytest.raises((BadPackage, AttributeError)):
             with_matrix(model, "q", **changes)
