@@ -223,7 +223,7 @@ def test_damaged_tokenizers(tmp_path):
 def test_other_decoders_are_refused():
     backend = sample_tokenizer()
     backend.decoder = decoders.WordPiece()  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(UnsupportedModel, match=r"must be ByteLevel or ByteFallback, not Wo"):
+    with pytest.raises(UnsupportedModel, match=r"must be ByteLevel or ByteFallback, not 'Wo"):
         make(backend=backend)
 
 
@@ -254,6 +254,15 @@ def test_a_gguf_tokenizer_is_the_folders():
     assert (ours.end_ids, ours.named) == ({0, 2}, {"eos_token": "<|im_end|>"})
     assert (ours.chat_template, ours.begin_ids) == (TEMPLATE, ())
     assert from_metadata(**{"ggml.eot_token_id": 5, "ggml.eom_token_id": 6}).end_ids >= {5, 6}
+
+
+def test_what_a_text_begins_with():
+    begin = {"ggml.bos_token_id": 1}
+    assert from_metadata(**begin).begin_ids == ()
+    assert from_metadata(**begin, **{"ggml.add_bos_token": True}).begin_ids == (1,)
+    assert from_metadata(**begin, **{"ggml.pre": "llama-bpe"}).begin_ids == (1,)
+    off = {"ggml.pre": "llama-bpe", "ggml.add_bos_token": False}
+    assert from_metadata(**begin, **off).begin_ids == ()
 
 
 def test_a_user_defined_token_is_found_whole_but_is_text():

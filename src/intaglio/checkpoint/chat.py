@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from intaglio.checkpoint.files import one_line
 from intaglio.errors import BadCheckpoint, BadInput
 
 # What a template that is wrong, or that does not fit the messages, can end in.
@@ -45,10 +46,10 @@ def render(
             **named,
         )
     except _Raised as error:
-        raise BadInput(f"the chat template refuses the messages: {_line(error)}") from None
+        raise BadInput(f"the chat template refuses the messages: {one_line(error)}") from None
     except FAILURES as error:
         raise BadCheckpoint(
-            f"the chat template failed: {type(error).__name__}: {_line(error)}"
+            f"the chat template failed: {type(error).__name__}: {one_line(error)}"
         ) from None
 
 
@@ -79,8 +80,3 @@ def _tojson(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
 
 def _raise_exception(message: str) -> None:
     raise _Raised(message)
-
-
-def _line(error: Exception) -> str:
-    """Put an error's text on one line."""
-    return " ".join(str(error).split())

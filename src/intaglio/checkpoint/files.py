@@ -58,6 +58,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return parse_json(read_text(path), path.name)
 
 
+def check_name(name: str, label: str) -> str:
+    """Pass a name of a tensor or key on; refuse one that would not print on one line."""
+    if not name.isprintable():
+        raise BadCheckpoint(f"{label}: names must be printable, not {name[:40]!r}")
+    return name
+
+
+def one_line(error: Exception) -> str:
+    """Put the text of another package's error on one line."""
+    return " ".join(str(error).split())
+
+
 def sha256(paths: Iterable[Path]) -> str:
     """Hash the bytes of ``paths``, in order, each with its length; no name and no time enters."""
     digest = hashlib.sha256()

@@ -16,6 +16,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 
 from intaglio.architecture import Architecture, RopeScaling
+from intaglio.checkpoint.files import check_name
 from intaglio.checkpoint.forward import llama3_factors, plain_frequencies
 from intaglio.checkpoint.safetensors import widen
 from intaglio.checkpoint.tensors import Checkpoint, tensor_shapes
@@ -127,13 +128,13 @@ class GgufFile:
         tensors, keys = self._scalar("<Q"), self._scalar("<Q")
         metadata: dict[str, Any] = {}
         for _ in range(keys):
-            key = self._string()
+            key = check_name(self._string(), self.label)
             if key in metadata:
                 raise BadCheckpoint(f"{self.label}: key {key} occurs twice")
             metadata[key] = self._value(key)
         places: dict[str, tuple[int, tuple[int, ...], int]] = {}
         for _ in range(tensors):
-            name = self._string()
+            name = check_name(self._string(), self.label)
             if name in places:
                 raise BadCheckpoint(f"{self.label}: tensor {name} occurs twice")
             shape = tuple(self._scalar("<Q") for _ in range(self._scalar("<I")))

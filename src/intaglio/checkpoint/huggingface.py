@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from intaglio.architecture import Architecture, RopeScaling
-from intaglio.checkpoint.files import inside, read_json
+from intaglio.checkpoint.files import check_name, inside, read_json
 from intaglio.checkpoint.safetensors import SafetensorsFile
 from intaglio.checkpoint.tensors import Checkpoint, tensor_shapes
 from intaglio.checkpoint.tokenizer import TOKENIZER_FILES, Tokenizer
@@ -327,6 +327,8 @@ def _shards(folder: Path) -> tuple[list[str], dict[str, str] | None]:
     owner = read_json(inside(folder, INDEX)).get("weight_map")
     if not isinstance(owner, dict) or not all(isinstance(name, str) for name in owner.values()):
         raise BadCheckpoint(f"{INDEX}: weight_map must map tensor names to file names")
+    for name in [*owner, *owner.values()]:
+        check_name(name, INDEX)
     names = sorted(set(owner.values()))
     for name in names:
         if Path(name).suffix != ".safetensors":

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.checkpoint.files import parse_json
+from intaglio.checkpoint.files import check_name, parse_json
 from intaglio.errors import BadCheckpoint, UnsupportedModel
 
 WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
@@ -45,7 +45,7 @@ class SafetensorsFile:
         self._bytes = np.memmap(path, np.uint8, "r", offset=8 + length) if self.entries else None
 
     def _entry(self, name: str, value: Any) -> Entry:
-        label = f"{self.label}: tensor {name}"
+        label = f"{self.label}: tensor {check_name(name, self.label)}"
         try:
             dtype, shape, (start, stop) = value["dtype"], value["shape"], value["data_offsets"]
         except (TypeError, KeyError, ValueError):

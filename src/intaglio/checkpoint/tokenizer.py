@@ -13,7 +13,7 @@ from typing import Any
 import tokenizers
 
 from intaglio.checkpoint.chat import check_messages, render
-from intaglio.checkpoint.files import inside, read_json, read_text
+from intaglio.checkpoint.files import inside, one_line, read_json, read_text
 from intaglio.checkpoint.vocabulary import (
     backend_from_gguf,
     drops_first_space,
@@ -187,6 +187,8 @@ class Tokenizer:
         declared = (token_at(metadata, f"{name}_token_id") for name in ("eos", "eot", "eom"))
         ends = {index for token in declared if (index := backend.token_to_id(token)) is not None}
         template = metadata.get("tokenizer.chat_template")
+        if template is not None and not isinstance(template, str):
+            raise BadCheckpoint("tokenizer.chat_template must be text")
         return cls(backend, frozenset(ends) | _known_ends(backend), template, named)
 
     @cached_property
@@ -226,7 +228,7 @@ def _parse(text: str) -> tokenizers.Tokenizer:
     try:
         backend = tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the package raises bare Exception
-        raise BadCheckpoint(f"tokenizer.json is not a tokenizer: {error}") from None
+        raise BadCheckpoint(f"tokenizer.json is not a tokenizer: {one_line(error)}") from None
     backend.no_padding()
     backend.no_truncation()
     return backend

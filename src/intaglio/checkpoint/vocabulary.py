@@ -7,6 +7,7 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors
 
+from intaglio.checkpoint.files import one_line
 from intaglio.errors import BadCheckpoint, UnsupportedModel
 
 LLAMA3_PATTERN = (
@@ -14,8 +15,8 @@ LLAMA3_PATTERN = (
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 PRE_TOKENIZERS = ("smollm", "gpt-2", "llama-bpe")
-CONTROL, USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
-TOKEN_TYPES = {1, 2, CONTROL, USER_DEFINED, 5}  # normal, unknown, ..., unused; 6 (byte) is not ours
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = range(1, 6)  # of tokenizer.ggml.token_type
+TOKEN_TYPES = {NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED}  # 6, byte, is not byte-level BPE's
 
 # Keys below ``tokenizer.`` that are read, that change nothing, or that must have one value.
 USED = {
@@ -60,7 +61,7 @@ def spelling(backend: tokenizers.Tokenizer) -> str:
         return "fallback"
     found = "+".join(map(str, kinds))
     raise UnsupportedModel(
-        f"tokenizer.json: decoder must be ByteLevel or ByteFallback, not {found}"
+        f"tokenizer.json: decoder must be ByteLevel or ByteFallback, not {found!r}"
     )
 
 
@@ -106,8 +107,7 @@ def backend_from_gguf(metadata: dict[str, Any]) -> tokenizers.Tokenizer:
             if found == kind
         ]
         backend.add_special_tokens(added) if special else backend.add_tokens(added)
-    if metadata.get("tokenizer.ggml.add_bos_token", False):
-        begin = token_at(metadata, "bos_token_id", required=True)
+    if begin := _begin(metadata):
         backend.post_processor = processors.TemplateProcessing(  # pyright: ignore
             single=f"{begin} $A",
             pair=f"{begin} $A {begin} $B",
@@ -128,6 +128,14 @@ def token_at(metadata: dict[str, Any], key: str, required: bool = False) -> str:
     return tokens[index]
 
 
+def _begin(metadata: dict[str, Any]) -> str:
+    """Give the token that begins every text, or nothing; without a word, llama-bpe has one."""
+    asked = metadata.get("tokenizer.ggml.add_bos_token")
+    if asked is None and metadata["tokenizer.ggml.pre"] == "llama-bpe":
+        return token_at(metadata, "bos_token_id")
+    return token_at(metadata, "bos_token_id", required=True) if asked else ""
+
+
 def _check_keys(metadata: dict[str, Any]) -> None:
     for key, value in metadata.items():
         name = key.removeprefix("tokenizer.")
@@ -146,14 +154,21 @@ def _check_keys(metadata: dict[str, Any]) -> None:
         )
 
 
+def _list(metadata: dict[str, Any], name: str, kind: type) -> list[Any]:
+    """Give the list under a key; empty where the key is missing."""
+    values = metadata.get(f"tokenizer.ggml.{name}", [])
+    if not isinstance(values, list) or any(type(value) is not kind for value in values):
+        raise BadCheckpoint(f"tokenizer.ggml.{name} must be a list of {kind.__name__} values")
+    return values
+
+
 def _tokens(metadata: dict[str, Any]) -> tuple[list[str], list[int]]:
-    tokens = metadata.get("tokenizer.ggml.tokens")
-    if not isinstance(tokens, list) or not tokens or not isinstance(tokens[0], str):
-        raise BadCheckpoint("tokenizer.ggml.tokens must be a list of texts")
-    types = metadata.get("tokenizer.ggml.token_type", [1] * len(tokens))
-    if len(types) != len(tokens):
+    tokens = _list(metadata, "tokens", str)
+    types = _list(metadata, "token_type", int) or [NORMAL] * len(tokens)
+    if not tokens or len(types) != len(tokens):
         raise BadCheckpoint(
-            f"tokenizer.ggml.token_type must have {len(tokens)} entries, not {len(types)}"
+            f"tokenizer.ggml.tokens and token_type must be of one length, "
+            f"not {len(tokens)} and {len(types)}"
         )
     if strange := set(types) - TOKEN_TYPES:
         raise UnsupportedModel(f"tokenizer.ggml.token_type {min(strange)} is not supported")
@@ -163,7 +178,7 @@ def _tokens(metadata: dict[str, Any]) -> tuple[list[str], list[int]]:
 
 
 def _bpe(metadata: dict[str, Any], tokens: list[str]) -> models.BPE:
-    merges = [tuple(merge.split(" ")) for merge in metadata.get("tokenizer.ggml.merges", [])]
+    merges = [tuple(merge.split(" ")) for merge in _list(metadata, "merges", str)]
     strange = next((merge for merge in merges if len(merge) != 2), None)
     if not merges or strange:
         raise BadCheckpoint(f"tokenizer.ggml.merges must be pairs of tokens, not {strange!r}")
@@ -172,7 +187,9 @@ def _bpe(metadata: dict[str, Any], tokens: list[str]) -> models.BPE:
     try:
         return models.BPE(vocabulary, merges, ignore_merges=whole)  # pyright: ignore
     except Exception as error:  # the package raises bare Exception
-        raise BadCheckpoint(f"tokenizer.ggml.merges do not fit the tokens: {error}") from None
+        raise BadCheckpoint(
+            f"tokenizer.ggml.merges do not fit the tokens: {one_line(error)}"
+        ) from None
 
 
 def _pre_tokenizer(metadata: dict[str, Any]) -> pre_tokenizers.Sequence:
