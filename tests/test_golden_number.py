@@ -1,8 +1,10 @@
 """Widths, codebooks and tables: every constant recomputed or pinned, every refusal worded."""
 
+import doctest
 import hashlib
 from decimal import Decimal, getcontext
 from itertools import count, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from intaglio.golden.number import (
 )
 
 getcontext().prec = 50
+SPEC = Path(__file__).parents[1] / "docs" / "spec.md"
 TABLE_HASHES = {
     "RSQRT_TABLE": "12bdc81df2347612",
     "EXP_TABLE": "950d30da00f386a8",
@@ -174,3 +177,87 @@ def test_widths_are_frozen():
     assert [getattr(number, name) for name in names] == [
         10, 16, 8, 12, 8, 12, 16, 80, 46, 1 << 16, 1 << 17, 64, 24, 16,
     ]  # fmt: skip
+
+
+# --- docs/spec.md says the same
+
+
+def test_spec_examples_run():
+    failed, attempted = doctest.testfile(str(SPEC), module_relative=False)
+    assert (failed, attempted) == (0, 19)
+
+
+def spec_rows(first: str) -> list[list[str]]:
+    """The cells of the table of docs/spec.md whose header begins with ``first``."""
+    _, _, after = SPEC.read_text().partition(f"\n| {first} |")
+    rows = after.partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_spec_states_the_codebooks():
+    assert {
+        int(bits): tuple(int(v) for v in values.split(","))
+        for bits, values in spec_rows("b")
+    } == CODEBOOKS  # fmt: skip
+
+
+def test_spec_states_the_tables():
+    text = SPEC.read_text()
+    assert all(f"`{digest}`" in text for digest in TABLE_HASHES.values())
+
+
+def test_spec_states_the_widths():
+    rows = {row[0]: row[1:3] for row in spec_rows("number")}
+    stated = {
+        "residual": number.RESIDUAL, "q, k before rotary": number.ROTARY,
+        "key, value": number.KEY, "score": number.SCORE, "attention": number.ATTENTION,
+        "gate": number.GATE, "up": number.UP, "product": number.PRODUCT, "logit": number.LOGIT,
+        "embedding code": number.EMBEDDING,
+    }  # fmt: skip
+    assert {name: rows[name][0] for name in stated} == {
+        name: f"int{value.bits}" for name, value in stated.items()
+    }
+    assert number.VALUE == number.KEY
+    for name, fraction in (
+        ("score", number.SCORE_FRACTION), ("attention", number.ATTENTION_FRACTION),
+        ("gate", number.GATE_FRACTION), ("logit", number.LOGIT_FRACTION),
+    ):  # fmt: skip
+        assert f"{fraction} fraction bits" in rows[name][1]
+    assert rows["weight"][0] == f"uint{number.WEIGHT_BITS}"
+    assert rows["multiplier"][0] == f"uint{number.MULTIPLIER_BITS}"
+
+
+def signed_bits(*values: int) -> int:
+    return max((v if v >= 0 else ~v).bit_length() for v in values) + 1
+
+
+def test_spec_states_the_widths_inside():
+    """Each from its widest legal operands."""
+    rows = dict(spec_rows("value"))
+    root = 131069
+    g = root * 65535 + 2**15 >> 16
+    square = max((((h + 1) << 16) - 1) * int(RSQRT_TABLE[h - 64]) ** 2 for h in range(64, 256))
+    total = 65535 * number.CONTEXT_LIMIT
+    corner, gate, up = 2**15 * 32767, Int(24), Int(20)
+    got = {
+        "accumulator · multiplier, with the rounding half": signed_bits(2**45 * 65535 + 2**61),
+        "x · g": signed_bits(-(2**31) * g),
+        "sum of weighted values": signed_bits(-128 * total),
+        "sum · R": signed_bits(-128 * total * 2**16),
+        "g · σ": signed_bits(gate.high * 65536, gate.high * 65536 + 2**15),
+        "silu · u": signed_bits(gate.high * up.low, gate.high * up.high + 2**7),
+    }
+    unsigned = {
+        "M · t² in the reciprocal root": square.bit_length(),
+        "r, g": max(root, g).bit_length(),
+        "total": total.bit_length(),
+        "top − score": (number.SCORE.high - number.SCORE.low).bit_length(),
+        "logit difference · beta (section 13)": ((2**24 - 1) * (2**20 - 1)).bit_length(),
+        "cumulative weight": (number.CANDIDATES * 65535).bit_length(),
+    }
+    assert got == {name: int(rows[name]) for name in got}
+    assert {name: f"u{bits}" for name, bits in unsigned.items()} == {n: rows[n] for n in unsigned}
+    widest = number.WIDTH_LIMIT * 2**62 + 2**48 - 1
+    assert rows["sum of squares, epsilon included"].startswith(f"u{widest.bit_length()},")
+    turned = f"{signed_bits(2 * corner, -2 * corner)}; {signed_bits(2 * corner + 2**26)}"
+    assert rows["a·c − b·d; with the rounding half"] == turned
