@@ -1,10 +1,11 @@
 """The adder of the residual stream."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.golden.number import RESIDUAL
+from intaglio.hardware.rounding import saturated
 
 
 class Residual(wiring.Component):
@@ -18,7 +19,7 @@ class Residual(wiring.Component):
     y : stream of increments, ``beat`` elements of 32 bits
     x : stream of the residual, likewise
     o : stream of sums, likewise
-    busy : ``Out(1)``, a sum waits
+    busy : ``Out(1)``, a sum waits; the clock must run
     """
 
     gap = 1
@@ -41,10 +42,6 @@ class Residual(wiring.Component):
         with m.If(free):
             m.d.sync += self.o.valid.eq(both)
         with m.If(free & both):
-            for lane in range(self.beat):
-                total = Signal(signed(RESIDUAL.bits + 1), name=f"total_{lane}")
-                sign, carry = total[-1], total[-2]
-                top = Mux(sign, RESIDUAL.low, RESIDUAL.high)
-                m.d.comb += total.eq(self.x.payload[lane] + self.y.payload[lane])
-                m.d.sync += self.o.payload[lane].eq(Mux(sign == carry, total, top))
+            for x, y, o in zip(self.x.payload, self.y.payload, self.o.payload, strict=True):
+                m.d.sync += o.eq(saturated(m, x + y, RESIDUAL))
         return m
