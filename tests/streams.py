@@ -87,17 +87,19 @@ def run(
     deadline: int = 10_000,
     gated: bool = False,
     watch: Sequence[str] = (),
+    asleep: Sequence[str] = (),
     quiet: int = 8,
 ) -> list[dict[str, Flow]]:
     """Run ``jobs`` through ``block``; return the flows of each job by stream.
 
     ``stall``: chance that a source waits before a payload, and that a sink is not ready. ``gated``:
     stop the block's clock whenever its ``busy``, its inputs' valids and its strobes are low.
+    ``asleep``: sinks that may be valid while the block is not busy: it wakes when they are ready.
     ``quiet``: cycles after the last job in which nothing may come. Raises AssertionError past
     ``deadline`` cycles in all, or where the block breaks a stream's rules.
     """
     results: list[dict[str, Flow]] = []
-    bench = _Bench(block, np.random.default_rng(seed), stall, watch, quiet)
+    bench = _Bench(block, np.random.default_rng(seed), stall, watch, asleep, quiet)
 
     async def testbench(ctx):
         cycle = 0
@@ -139,8 +141,9 @@ def _gated(block: wiring.Component, strobes: Sequence[Value]) -> Module:
 class _Bench:
     """One simulation's state between cycles; all streams step together."""
 
-    def __init__(self, block, rng, stall: float, watch: Sequence[str], quiet: int) -> None:
-        self.block, self.rng, self.stall, self.watch, self.quiet = block, rng, stall, watch, quiet
+    def __init__(self, block, rng, stall: float, watch, asleep, quiet: int) -> None:
+        self.block, self.rng, self.stall = block, rng, stall
+        self.watch, self.asleep, self.quiet = watch, asleep, quiet
         self.sources, self.sinks = _ports(block, wiring.In), _ports(block, wiring.Out)
         self.shapes = {
             name: port.signature.members["payload"].shape
@@ -229,7 +232,8 @@ class _Bench:
             if name in self.held:
                 kept = valid[name] and payload[name] == self.held[name]
                 assert kept, f"cycle {cycle}: {name} changed while it waited"
-            assert is_busy or not valid[name], f"cycle {cycle}: {name} is valid while not busy"
+            awake = is_busy or not valid[name] or name in self.asleep
+            assert awake, f"cycle {cycle}: {name} is valid while not busy"
             self.held.pop(name, None)
             if valid[name] and self.values.get(id(self.sinks[name].ready)):
                 self.record(flows, name, cycle, payload[name], seen)
