@@ -188,50 +188,41 @@ class Norm(wiring.Component):
         self, m: Module, read, received: Value, ready: Value, gain: Value, shift: Value
     ) -> Value:
         """Read the memory twice, for ``o`` and for ``x``. Returns whether the clock must run."""
-        step, fetched, scaling, sent, running = (Signal() for _ in range(5))
+        rooting, scaling, replaying = Signal(), Signal(), Signal()  # or none: beats are taken
+        step, fetched, sent, replayed = Signal(), Signal(), Signal(), Signal()
         left = Signal(range(self.beats + 1), init=self.beats)  # to be read in this pass
+        replay_step = replaying & (~fetched | self.x.ready)
+        scale_step = scaling & (~self.o.valid | self.o.ready)
+        inside = self._scale(m, read.data, scale_step, fetched, gain, shift)
         m.d.comb += [
+            self.i.ready.eq(~(rooting | scaling | replaying)),
+            self.x.valid.eq(replaying & fetched),
             Value.cast(self.x.payload).eq(read.data),
+            step.eq(ready | scale_step | replay_step),
             read.en.eq(step & left.any()),
-            running.eq(scaling),
+            sent.eq(self.o.valid & self.o.ready & ~(left.any() | inside)),
+            replayed.eq(replay_step & fetched & ~left.any()),
         ]
         with m.If(step):
             m.d.sync += fetched.eq(left.any())
         with m.If(read.en):
             wrap = read.addr == self.beats - 1
             m.d.sync += [left.eq(left - 1), read.addr.eq(Mux(wrap, 0, read.addr + 1))]
-        with m.FSM():
-            with m.State("receive"):
-                m.d.comb += self.i.ready.eq(1)
-                with m.If(received):
-                    m.next = "root"
-            with m.State("root"):
-                m.d.comb += step.eq(ready)
-                with m.If(ready):
-                    m.next = "o"
-            with m.State("o"):
-                m.d.comb += [step.eq(~self.o.valid | self.o.ready), scaling.eq(1)]
-                with m.If(sent):
-                    m.d.sync += left.eq(self.beats)
-                    m.next = "x"
-            with m.State("x"):
-                m.d.comb += [
-                    self.x.valid.eq(fetched),
-                    step.eq(~fetched | self.x.ready),
-                    running.eq(step),
-                ]
-                with m.If(step & fetched & ~left.any()):
-                    m.d.sync += left.eq(self.beats)
-                    m.next = "receive"
-        inside = self._scale(m, read.data, step & scaling, fetched, gain, shift)
-        m.d.comb += sent.eq(self.o.valid & self.o.ready & ~(left.any() | inside))
-        return running
+        with m.If(received):
+            m.d.sync += rooting.eq(1)
+        with m.If(ready):  # the first beat is fetched as the gain comes
+            m.d.sync += [rooting.eq(0), scaling.eq(1)]
+        with m.If(sent):
+            m.d.sync += [scaling.eq(0), replaying.eq(1), left.eq(self.beats)]
+        with m.If(replayed):
+            m.d.sync += [replaying.eq(0), left.eq(self.beats)]
+        return scaling | replay_step
 
     def _scale(
         self, m: Module, beat: Value, step: Value, fetched: Value, gain: Value, shift: Value
     ) -> Value:
         """Product, shift, rounding: a register each. Returns whether a beat is before ``o``."""
-        scaled, shifted = Signal(), Signal()
+        scaled, shifted, step = Signal(), Signal(), named(m, step)
         with m.If(step):
             m.d.sync += [scaled.eq(fetched), shifted.eq(scaled), self.o.valid.eq(shifted)]
         bits, narrow = RESIDUAL.bits, Int(self.to.bits + 2)
