@@ -18,8 +18,6 @@ from intaglio.verify import simulation
 from intaglio.verify.simulation import (
     Difference,
     Different,
-    Logits,
-    Result,
     Simulation,
     layout_header,
 )
@@ -45,7 +43,7 @@ def generate(chip, rom, request=REQUEST, **options):
     with Simulation(chip, rom, **options) as sim:
         sim.configure(0, limit=request.positions + 1)
         sim.send(0, request.prompt)
-        results = list(sim.run(request.count))
+        results = list(sim.results(request.count))
     return [result.token for result in results], results, sim
 
 
@@ -70,9 +68,7 @@ def test_results_are_delivered_while_the_chip_runs_on(chip, rom):
     with Simulation(chip, rom) as sim:
         sim.configure(0, limit=50)
         sim.send(0, [4])
-        first = next(sim.run(3))
-        assert isinstance(first, Result)
-        assert first.token == TOKENS[0]
+        assert next(sim.results(3)).token == TOKENS[0]
         # the two others of that run are dropped, time goes on from there
         assert [result.position for result in sim.run(2)] == [4, 5]
 
@@ -105,7 +101,8 @@ def test_stop_token_ends_the_slot(chip, rom):
     with Simulation(chip, rom) as sim:
         sim.configure(0, stop=TOKENS[4])
         sim.send(0, [1])
-        assert [result.token for result in sim.settle()] == TOKENS[:5]
+        assert [result.token for result in sim.results(5)] == TOKENS[:5]
+        assert sim.settle() == []
 
 
 def test_slots_keep_their_settings(chip, rom):
@@ -137,15 +134,25 @@ def test_host_mode_returns_logits(chip, rom):
     with Simulation(chip, rom) as sim:
         sim.configure(1, host=True)
         sim.send(1, [5, 6], position=9)
-        (logits,) = sim.run()
-        assert isinstance(logits, Logits)
+        logits = sim.logits()
         assert (logits.slot, logits.position) == (1, 10)
         np.testing.assert_array_equal(logits.values, expected_logits(10))
         sim.send(1, [7], position=3)
-        (logits,) = sim.run()
-        assert isinstance(logits, Logits)
+        logits = sim.logits()
         np.testing.assert_array_equal(logits.values, expected_logits(3))  # some are negative
         assert sim.settle() == []
+
+
+def test_logits_and_results_are_not_mistaken(chip, rom):
+    with Simulation(chip, rom) as sim:
+        sim.configure(0, host=True)
+        sim.send(0, [1])
+        with pytest.raises(BadInput, match=r"^slot 0 must not be in host sampling mode$"):
+            next(sim.results(1))
+        sim.configure(0)
+        sim.send(0, [1])
+        with pytest.raises(BadInput, match=r"^slot 0 must be in host sampling mode$"):
+            sim.logits()
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -165,8 +172,7 @@ def test_stalls_reach_the_logits(chip, rom):
             rows = []
             for position in range(8):
                 sim.send(0, [1], position)
-                (logits,) = sim.run()
-                assert isinstance(logits, Logits)
+                logits = sim.logits()
                 np.testing.assert_array_equal(logits.values, expected_logits(position))
                 rows.append(logits.cycle)
             return rows
@@ -214,6 +220,7 @@ def test_every_element_is_compared(chip, rom, tmp_path, op, element):
     write_trace(tmp_path / "trace", REQUEST, TOKENS, (op, 6, element)).finish()
     difference = first_difference(chip, rom, tmp_path / "trace").difference
     assert (difference.token, difference.op, difference.element) == (6, op, element)
+    assert difference.expected is not None
     assert difference.got == difference.expected - 1
 
 

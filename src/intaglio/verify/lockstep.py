@@ -2,7 +2,7 @@
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,7 +176,7 @@ def _simulate(
                 simulation.send(slot, request.prompt[position : position + 1], position, last=last)
     results: list[Result] = []
     try:
-        for result in _results(simulation, sum(request.count for request in requests)):
+        for result in simulation.results(sum(request.count for request in requests)):
             results.append(result)
             if progress:
                 progress(result)
@@ -194,12 +194,6 @@ def _simulate(
 def _last(request: Request) -> int:
     """The position of the last token of a request."""
     return len(request.prompt) + request.count - 1
-
-
-def _results(simulation: Simulation, count: int) -> Iterator[Result]:
-    for result in simulation.run(count):
-        assert isinstance(result, Result)
-        yield result
 
 
 # What an operation's result is made from, and whether beats pass one by one or the whole vector

@@ -304,6 +304,20 @@ class Simulation:
         self._running = True
         yield from self._until_stopped()
 
+    def results(self, count: int) -> Iterator[Result]:
+        """Like :meth:`run`, where no slot is in host sampling mode."""
+        for result in self.run(count):
+            if not isinstance(result, Result):
+                raise BadInput(f"slot {result.slot} must not be in host sampling mode")
+            yield result
+
+    def logits(self) -> Logits:
+        """The next logits, where every slot that runs is in host sampling mode."""
+        (logits,) = self.run()
+        if not isinstance(logits, Logits):
+            raise BadInput(f"slot {logits.slot} must be in host sampling mode")
+        return logits
+
     def settle(self) -> list[Result | Logits]:
         """Run until nothing is inside the chip; return what it returned."""
         self._drain()
