@@ -6,13 +6,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from intaglio.checkpoint.tokenizer import Tokenizer
 from intaglio.errors import BadInput
 from intaglio.flow.package import Package
 from intaglio.flow.simulator import open_simulation
 from intaglio.golden.forward import Golden
 from intaglio.golden.sample import Sampling, sample
+from intaglio.hardware.port import EPOCH_BITS
 from intaglio.plan.schedule import Schedule, User
 from intaglio.plan.target import target
+from intaglio.verify.simulation import Result
 
 Progress = Callable[[str, int, int], None]
 ENGINES = ("golden", "rtl")
@@ -58,18 +61,21 @@ class RtlSource:
     """The chip's RTL in simulation."""
 
     def __init__(self, package: Package, progress: Progress) -> None:
-        self.context = package.plan.context
+        self.epoch = 0
         self.simulation = open_simulation(package, progress)
 
     def run(
         self, tokens: Sequence[int], position: int, count: int, sampling: Sampling
     ) -> Iterator[int]:
         """See :class:`Source`."""
-        limit = min(position + len(tokens) + count, self.context + 1)
-        self.simulation.configure(0, sampling=sampling, limit=limit)
+        self.epoch = (self.epoch + 1) % (1 << EPOCH_BITS)
+        limit = position + len(tokens) + count
+        self.simulation.configure(0, sampling, limit=limit, epoch=self.epoch)
         self.simulation.send(0, list(tokens), position)
-        for result in self.simulation.results(0):
-            yield result.token
+        for _ in range(count):
+            for result in self.simulation.run(1):
+                assert isinstance(result, Result)
+                yield result.token
 
     def close(self) -> None:
         """End the simulation."""
@@ -99,10 +105,7 @@ class Talk:
 
     def encode(self, text: str, *, chat: bool = False) -> list[int]:
         """Tokens of a prompt, put into the chat template where asked."""
-        if chat:
-            return self.encode_chat([{"role": "user", "content": text}])
-        tokenizer = self.package.tokenizer
-        return [*tokenizer.begin_ids, *tokenizer.encode(text)]
+        return encode_prompt(self.package.tokenizer, text, chat=chat)
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
         """Tokens of a conversation up to the chip's turn."""
@@ -115,7 +118,7 @@ class Talk:
 
         ``stop``: end at the model's end of text or turn.
         """
-        self._check(ids, count)
+        check_length(self.context, len(ids), count)
         ids = list(ids)
         shared = min(common_prefix(self.seen, ids), len(ids) - 1)
         stream = self.package.tokenizer.stream()
@@ -156,17 +159,26 @@ class Talk:
             },
         }
 
-    def _check(self, ids: Sequence[int], count: int) -> None:
-        if not ids:
-            raise BadInput("the prompt is empty", hint="give --prompt a text")
-        if count < 1:
-            raise BadInput(f"--tokens must be at least 1, not {count}")
-        if len(ids) + count - 1 > self.context:
-            raise BadInput(
-                f"{len(ids)} prompt tokens and {count} new ones need {len(ids) + count - 1} "
-                f"positions, the chip has {self.context}",
-                hint="a shorter prompt, fewer --tokens, or compile with a larger --context",
-            )
+
+def encode_prompt(tokenizer: Tokenizer, text: str, *, chat: bool = False) -> list[int]:
+    """Tokens of a prompt; ``chat``: as the user's turn of the model's chat template."""
+    if chat:
+        return list(tokenizer.encode_chat([{"role": "user", "content": text}]))
+    return [*tokenizer.begin_ids, *tokenizer.encode(text)]
+
+
+def check_length(context: int, prompt: int, count: int) -> None:
+    """Raise :class:`BadInput` unless prompt and new tokens fit the chip's context."""
+    if not prompt:
+        raise BadInput("the prompt is empty", hint="give --prompt a text")
+    if count < 1:
+        raise BadInput(f"--tokens must be at least 1, not {count}")
+    if prompt + count - 1 > context:
+        raise BadInput(
+            f"{prompt} prompt tokens and {count} new ones need {prompt + count - 1} positions, "
+            f"the chip has {context}",
+            hint="a shorter prompt, fewer --tokens, or compile with a larger --context",
+        )
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:

@@ -61,7 +61,7 @@ class Head(wiring.Component):
             width=plan.architecture.width, beat=beat, to=Int(plan.widths.norm),
         )  # fmt: skip
         m.d.comb += [
-            enable.eq(norm.busy | norm.i.valid),
+            enable.eq(norm.busy | norm.i.valid | norm.x.valid),
             wanted.eq(self.i.payload.header.last),
             Value.cast(norm.i.payload).eq(self.i.payload.data),
             norm.x.ready.eq(1),

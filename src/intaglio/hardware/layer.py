@@ -141,7 +141,8 @@ class Layer(wiring.Component):
             m, Norm, gated_clock(m, clock_enable),
             width=self.plan.architecture.width, beat=self.plan.beat, to=Int(self.plan.widths.norm),
         )  # fmt: skip
-        m.d.comb += clock_enable.eq(norm.busy | valid)
+        # the replay waits with its clock stopped until the adder takes it
+        m.d.comb += clock_enable.eq(norm.busy | valid | (norm.x.valid & norm.x.ready))
         place_norm_constants(m, name, self.id, norm)
         return norm
 

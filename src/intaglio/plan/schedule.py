@@ -1,18 +1,18 @@
 """Exact cycles: how long a chip takes, position by position.
 
-Blocks take a fixed number of cycles from the last beat they accept to the first they give; these
-numbers are stated here and by the hardware, and tests hold both to what the RTL does. A layer works
-on one position at a time, so the chain is a recurrence over layers and positions.
+Every block takes a fixed number of cycles from the last beat it accepts to the first it gives,
+independent of the data; then beats flow one per cycle. The numbers stand in ``BLOCKS`` and in the
+hardware; tests hold both to what the RTL does. A layer works on one position at a time, so the
+chain is a recurrence over layers and positions.
 """
 
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from intaglio.errors import BadInput
 from intaglio.golden.sample import Sampling
 from intaglio.plan.chip import ChipPlan
 from intaglio.plan.tiling import GROUPS, FabricPlan
-
-EXTRA_BITS_OF_SCORE_TREE = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,24 +24,145 @@ class User:
     sampling: Sampling = field(default_factory=Sampling)
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """One position at the embedding: ``arrival`` is the first cycle at which it can enter."""
-
-    arrival: int
-    user: int
-    position: int
-    last: bool
-
-
 class Schedule:
-    """The cycles of one chip."""
+    """The cycles of one chip.
+
+    Cycles are clock edges: a beat is accepted at an edge. ``run`` counts from the edge at which the
+    first token is accepted to the edge at which the last result is.
+    """
 
     def __init__(self, plan: ChipPlan) -> None:
         self.plan = plan
         self.beats = plan.architecture.width // plan.beat
-        self._fixed = [self._layer_fixed(layer) for layer in plan.layers]
+        self._fixed = [self._layer_fixed(fabrics) for fabrics in plan.layers]
 
     def layer(self, index: int, position: int) -> int:
         """Cycles from a layer's first beat in to its first beat out."""
         return self._fixed[index] + attention_gap(self.plan, position)
+
+    def interval(self, index: int, position: int) -> int:
+        """Layer interval: cycles between two positions entering the layer, nothing in the way."""
+        return self.layer(index, position) + self.beats
+
+    def head(self, sampling: Sampling) -> int:
+        """Cycles from the head's first beat in to its token."""
+        columns = -(-self.plan.architecture.vocabulary // self.plan.beat)
+        gaps = norm_gap(self.plan) + linear_gap([self.plan.head])
+        return 2 * (self.beats - 1) + gaps + (columns - 1) + sampler_gap(self.plan, sampling)
+
+    def token(self, position: int, sampling: Sampling | None = None) -> int:
+        """Cycles from a token's entrance to the next token's, at ``position``, for one user."""
+        layers = sum(self.layer(index, position) for index in range(len(self.plan.layers)))
+        return EMBEDDING_GAP + layers + self.head(sampling or Sampling()) + RING
+
+    def run(self, users: Sequence[User]) -> int:
+        """Cycles of a whole run: prompts interleaved by position, then every user's ring."""
+        return Run(self, users).cycles()
+
+    def _layer_fixed(self, fabrics: dict[str, FabricPlan]) -> int:
+        plan, a = self.plan, self.plan.architecture
+        gaps = {
+            group: linear_gap([fabrics[name] for name in names]) for group, names in GROUPS.items()
+        }
+        query, mixed, inner = (
+            a.query_width // plan.beat, (a.query_width + 2 * a.kv_width) // plan.beat,
+            a.inner // plan.beat,
+        )  # fmt: skip
+        beats = self.beats
+        attention = (beats - 1) + norm_gap(plan) + (beats - 1) + gaps["qkv"]
+        # the sines begin a cycle after the first beat; as a rule they are ready long before
+        attention = max(attention, 1 + a.head_width + ROTARY_LATENCY)
+        attention += (mixed - 1) + ROTARY_GAP
+        shrink = (query - 1) + SHRINK_GAP + (query - 1) + gaps["o"] + RESIDUAL_GAP
+        mlp = (beats - 1) + norm_gap(plan) + (beats - 1) + gaps["mlp"] + GATE_GAP
+        down = (inner - 1) + SHRINK_GAP + (inner - 1) + gaps["down"] + RESIDUAL_GAP
+        return attention + shrink + mlp + down
+
+
+class Run:
+    """One run of a chip: which position enters when, and when its token comes back."""
+
+    def __init__(self, schedule: Schedule, users: Sequence[User]) -> None:
+        self.schedule, self.users = schedule, users
+        stations = len(schedule.plan.layers) + 1
+        self.free = [0] * stations  # first edge at which each station can accept a first beat
+        self.ring: deque[tuple[int, int, int]] = deque()  # (edge, user, position)
+        self.end = 0
+
+    def cycles(self) -> int:
+        """Edges from the first token accepted to the last result accepted."""
+        prompts = deque(
+            (user, position)
+            for position in range(max(user.prompt for user in self.users))
+            for user in range(len(self.users))
+            if position < self.users[user].prompt
+        )
+        entrance = 0
+        while prompts or self.ring:
+            if self.ring and (not prompts or self.ring[0][0] <= entrance):
+                edge, user, position = self.ring.popleft()
+                entrance = max(entrance, edge)
+            else:
+                user, position = prompts.popleft()
+            entrance = self._pass(user, position, entrance)
+        return self.end
+
+    def _pass(self, user: int, position: int, entrance: int) -> int:
+        """Send a position through; return the edge at which the next may enter."""
+        schedule, beats = self.schedule, self.schedule.beats
+        wanted = position >= self.users[user].prompt - 1
+        last_station = len(self.free) - 1
+        ready = entrance + EMBEDDING_GAP
+        into: list[int] = []
+        for station in range(last_station + 1):
+            skipped = station == last_station and not wanted
+            into.append(ready if skipped else max(ready, self.free[station]))
+            if station < last_station:
+                ready = into[station] + schedule.layer(station, position)
+        for station in range(last_station):
+            self.free[station] = into[station + 1] + beats
+        if wanted:
+            self._leave(user, position, into[last_station])
+        return into[0] + beats
+
+    def _leave(self, user: int, position: int, edge: int) -> None:
+        who = self.users[user]
+        done = edge + self.schedule.head(who.sampling)
+        self.free[-1] = done + 1
+        self.end = max(self.end, done)
+        if position + 1 < who.prompt + who.generated - 1:
+            self.ring.append((done + RING, user, position + 1))
+
+
+EMBEDDING_GAP = 5
+RESIDUAL_GAP = 1
+RING = 1  # from a result to the embedding
+ROTARY_GAP = 3
+ROTARY_LATENCY = 7  # from the start to the first sine, and to the first beat after the last one
+SHRINK_GAP = 4
+GATE_GAP = 9
+NORM_GAP = 15
+NORM_TREE = 16  # terms that one register of the norm's adder tree takes
+
+
+def norm_gap(plan: ChipPlan) -> int:
+    """From a norm's last beat in to its first out."""
+    registers, terms = 0, plan.beat
+    while terms > 1:
+        registers, terms = registers + 1, -(-terms // NORM_TREE)
+    return NORM_GAP + registers
+
+
+def linear_gap(fabrics: Sequence[FabricPlan]) -> int:
+    """From the last activation beat to the first narrowed beat; the slowest fabric counts."""
+    raise NotImplementedError
+
+
+def attention_gap(plan: ChipPlan, position: int) -> int:
+    """From the last value beat to the first beat of the mean."""
+    raise NotImplementedError
+
+
+def sampler_gap(plan: ChipPlan, sampling: Sampling) -> int:
+    """From the last beat of logits to the token."""
+    raise NotImplementedError
