@@ -203,7 +203,7 @@ MADE_FROM = {
     "rotary_q": ("q", True), "rotary_k": ("k", True), "attention": ("v", False),
     "attention_shrink": ("attention", False), "o": ("attention_shrink", False),
     "residual_attention": ("o", True), "norm_mlp": ("residual_attention", False),
-    "gate": ("norm_mlp", False), "up": ("norm_mlp", False), "product": ("up", True),
+    "gate": ("norm_mlp", False), "up": ("gate", True), "product": ("up", True),
     "product_shrink": ("product", False), "down": ("product_shrink", False),
     "residual_mlp": ("down", True), "logits": ("norm", False), "token": ("logits", False),
 }  # fmt: skip
