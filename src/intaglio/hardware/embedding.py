@@ -72,8 +72,10 @@ class Embedding(wiring.Component):
             m.d.sync += self.busy.eq(0)
 
         for lane, (code, o) in enumerate(zip(self.data, self.o.payload, strict=True)):
-            product = Signal(signed(EMBEDDING.bits + MULTIPLIER_BITS), name=f"product_{lane}")
-            rest = Signal(signed(len(product) + 1), name=f"rest_{lane}")
+            product = Signal(
+                signed(EMBEDDING.bits + MULTIPLIER_BITS), name=f"product_{lane}", reset_less=True
+            )
+            rest = Signal(signed(len(product) + 1), name=f"rest_{lane}", reset_less=True)
             with m.If(step & fetched):
                 m.d.sync += product.eq(code * self.multiplier)
             with m.If(step & scaled):

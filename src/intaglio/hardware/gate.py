@@ -75,9 +75,9 @@ class Gate(wiring.Component):
     ) -> None:
         """One element: ``gates`` by stage, ``up`` of stage 6; ``load[k]`` enables stage k."""
         logistic = self._logistic(m, load, port, gates)
-        product = Signal(signed(GATE.bits + HERE_BITS + 1))
-        silu = Signal(signed(GATE.bits))
-        wide = Signal(signed(GATE.bits + UP.bits))
+        product = Signal(signed(GATE.bits + HERE_BITS + 1), reset_less=True)
+        silu = Signal(signed(GATE.bits), reset_less=True)
+        wide = Signal(signed(GATE.bits + UP.bits), reset_less=True)
         with m.If(load[5]):
             m.d.sync += product.eq(gates[4] * logistic)
         with m.If(load[6]):
@@ -85,16 +85,19 @@ class Gate(wiring.Component):
             m.d.sync += silu.eq((product + (1 << 15)) >> 16)
         with m.If(load[7]):
             m.d.sync += wide.eq(silu * up)
+        rounded = (wide + (1 << PRODUCT_SHIFT >> 1)) >> PRODUCT_SHIFT
+        result = saturated(m, rounded, PRODUCT)
         with m.If(load[8]):
-            rounded = (wide + (1 << PRODUCT_SHIFT >> 1)) >> PRODUCT_SHIFT
-            m.d.sync += o.eq(saturated(m, rounded, PRODUCT))
+            m.d.sync += o.eq(result)
 
     def _logistic(self, m: Module, load: list[Signal], port, gates: list[Value]) -> Signal:
         """The logistic function of the gate, scaled to 2**16, in stage 4."""
-        size = Signal(GATE.bits)  # stage 1: the magnitude, up to 2**23
+        size = Signal(GATE.bits, reset_less=True)  # stage 1: the magnitude, up to 2**23
         beyond = size[INDEX_BITS + REST_BITS :].any()
-        rest, risen = Signal(REST_BITS + 1), Signal(STEP_BITS + REST_BITS + 1)
-        base, logistic = Signal(HERE_BITS), Signal(HERE_BITS)
+        rest = Signal(REST_BITS + 1, reset_less=True)
+        risen = Signal(STEP_BITS + REST_BITS + 1, reset_less=True)
+        base = Signal(HERE_BITS, reset_less=True)
+        logistic = Signal(HERE_BITS, reset_less=True)
         here, rise = port.data[:HERE_BITS], port.data[HERE_BITS:]
         m.d.comb += [
             port.en.eq(load[2]),
@@ -118,7 +121,7 @@ class Gate(wiring.Component):
 
 def delayed(m: Module, load: list[Signal], x: data.View, stages: int) -> list[data.View]:
     """``x`` in the registers of the first ``stages`` stages."""
-    registers = [Signal(x.shape()) for _ in range(stages)]
+    registers = [Signal(x.shape(), reset_less=True) for _ in range(stages)]
     for enable, old, new in zip(load, [x, *registers], registers, strict=False):
         with m.If(enable):
             m.d.sync += new.eq(old)

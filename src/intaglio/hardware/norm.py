@@ -106,7 +106,7 @@ class Norm(wiring.Component):
 
         Returns the halves, a strobe a cycle before they are complete, and whether a beat is inside.
         """
-        x = Signal(self.i.payload.shape())
+        x = Signal(self.i.payload.shape(), reset_less=True)
         full = Signal(2 + self.tree_registers)  # registers of x, squares, tree
         firsts, lasts = Signal.like(full), Signal.like(full)
         m.d.sync += [
@@ -116,7 +116,10 @@ class Norm(wiring.Component):
         ]
         with m.If(accept):
             m.d.sync += x.eq(self.i.payload)
-        squares = [Signal(2 * RESIDUAL.bits - 1, name=f"square_{k}") for k in range(self.beat)]
+        squares = [
+            Signal(2 * RESIDUAL.bits - 1, name=f"square_{k}", reset_less=True)
+            for k in range(self.beat)
+        ]
         with m.If(full[0]):
             m.d.sync += [square.eq(x[k] * x[k]) for k, square in enumerate(squares)]
         low, high = [s[:HALF] for s in squares], [s[HALF:] for s in squares]
@@ -227,16 +230,18 @@ class Norm(wiring.Component):
             m.d.sync += [scaled.eq(fetched), shifted.eq(scaled), self.o.valid.eq(shifted)]
         bits, narrow = RESIDUAL.bits, Int(self.to.bits + 2)
         for lane, o in enumerate(self.o.payload):
-            product = Signal(signed(bits + ROOT_BITS), name=f"product_{lane}")
-            rest = Signal(signed(narrow.bits), name=f"rest_{lane}")
+            product = Signal(signed(bits + ROOT_BITS), name=f"product_{lane}", reset_less=True)
+            rest = Signal(signed(narrow.bits), name=f"rest_{lane}", reset_less=True)
             x = beat[lane * bits : (lane + 1) * bits].as_signed()
             with m.If(step & fetched):
                 m.d.sync += product.eq(x * gain)
+            # what saturates before rounding would after it too
+            part = saturated(m, doubled(product, shift), narrow)
+            result = saturated(m, halved(rest), self.to)
             with m.If(step & scaled):
-                # what saturates here would after rounding too
-                m.d.sync += rest.eq(saturated(m, doubled(product, shift), narrow))
+                m.d.sync += rest.eq(part)
             with m.If(step & shifted):
-                m.d.sync += o.eq(saturated(m, halved(rest), self.to))
+                m.d.sync += o.eq(result)
         return fetched | scaled | shifted
 
 
@@ -244,7 +249,9 @@ def _tree(m: Module, terms: list[Value], name: str) -> list[Value]:
     """Sums of ``TREE`` terms at a time, each in a register."""
     groups = [terms[start : start + TREE] for start in range(0, len(terms), TREE)]
     width = len(terms[0]) + (len(groups[0]) - 1).bit_length()
-    sums: list[Value] = [Signal(width, name=f"{name}_{k}") for k in range(len(groups))]
+    sums: list[Value] = [
+        Signal(width, name=f"{name}_{k}", reset_less=True) for k in range(len(groups))
+    ]
     m.d.sync += [register.eq(_sum(group)) for register, group in zip(sums, groups, strict=True)]
     return sums
 

@@ -41,7 +41,8 @@ class Residual(wiring.Component):
         ]
         with m.If(free):
             m.d.sync += self.o.valid.eq(both)
+        pairs = zip(self.x.payload, self.y.payload, strict=True)
+        sums = [saturated(m, x + y, RESIDUAL) for x, y in pairs]
         with m.If(free & both):
-            for x, y, o in zip(self.x.payload, self.y.payload, self.o.payload, strict=True):
-                m.d.sync += o.eq(saturated(m, x + y, RESIDUAL))
+            m.d.sync += [o.eq(total) for o, total in zip(self.o.payload, sums, strict=True)]
         return m

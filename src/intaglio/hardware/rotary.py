@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -77,18 +77,18 @@ class Rotary(wiring.Component):
         m.submodules.sines = sines = SineSequence(
             fractions=self.fractions, position_bits=self.position_bits
         )
-        write = turns.write_port(granularity=SINE_BITS)
-        lane = Signal(self.beat, init=1)  # one-hot
+        write = turns.write_port()
+        lane, collected = Signal(range(self.beat)), Signal(self.beat * SINE_BITS)
         m.d.comb += [
             sines.start.eq(self.start),
             sines.position.eq(self.position),
-            write.en.eq(Mux(sines.valid, lane, 0)),
-            write.data.eq(sines.value.replicate(self.beat)),
+            write.en.eq(sines.valid & (lane == self.beat - 1)),
+            write.data.eq(Cat(collected[SINE_BITS:], sines.value)),
         ]
         with m.If(sines.valid):
-            m.d.sync += lane.eq(lane.rotate_left(1))
-            with m.If(lane[-1]):
-                m.d.sync += write.addr.eq(Mux(write.addr == self.words - 1, 0, write.addr + 1))
+            m.d.sync += [lane.eq(lane + 1), collected.eq(write.data)]
+        with m.If(write.en):
+            m.d.sync += write.addr.eq(Mux(write.addr == self.words - 1, 0, write.addr + 1))
 
         ready = Signal()
         with m.If(sines.last):
@@ -111,7 +111,8 @@ class Rotary(wiring.Component):
             m.d.sync += [loaded.eq(accept), multiplied.eq(loaded), self.o.valid.eq(multiplied)]
         kind = self._count(m, accept, ready, turns.addr)
         kinds = [Signal(KIND, name=f"kind_{stage}") for stage in ("x", "product")]
-        x, kept = Signal(self.i.payload.shape()), Signal(self.o.payload.shape())
+        x = Signal(self.i.payload.shape(), reset_less=True)
+        kept = Signal(self.o.payload.shape(), reset_less=True)
         with m.If(accept):
             m.d.sync += [x.eq(self.i.payload), kinds[0].eq(kind)]
         with m.If(step & loaded):
@@ -124,9 +125,9 @@ class Rotary(wiring.Component):
             )
             sums = self._turned(m, step & loaded & ~kinds[0].value, pair, cosine, sine)
             for k, total in enumerate(sums):
+                result = self._narrowed(m, total, kinds[1], kept[lane + k])
                 with m.If(step & multiplied):
-                    o = self.o.payload[lane + k]
-                    m.d.sync += o.eq(self._narrowed(m, total, kinds[1], kept[lane + k]))
+                    m.d.sync += self.o.payload[lane + k].eq(result)
         return loaded | multiplied | self.o.valid
 
     def _turned(
@@ -136,7 +137,7 @@ class Rotary(wiring.Component):
         products = []
         for factor in (cosine, sine):
             for x in pair:
-                product = Signal(signed(ROTARY.bits + SINE_BITS))
+                product = Signal(signed(ROTARY.bits + SINE_BITS), reset_less=True)
                 with m.If(enable):
                     m.d.sync += product.eq(x * factor)
                 products.append(product)

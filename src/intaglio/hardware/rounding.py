@@ -6,14 +6,14 @@ from intaglio.golden.number import Int
 
 
 def named(m: Module, x: Value) -> Signal:
-    """``x`` as a wire: Verilog repeats an expression wherever it is used."""
+    """``x`` as a wire: Verilog repeats an expression wherever it is used. Not within an ``If``."""
     wire = Signal(Shape.cast(x.shape()))
     m.d.comb += wire.eq(x)
     return wire
 
 
 def saturated(m: Module, x: Value, to: Int) -> Value:
-    """Clamp the signed ``x`` to the range of ``to``."""
+    """Clamp the signed ``x`` to the range of ``to``. Not within an ``If``: it makes wires."""
     if len(x) <= to.bits:
         return x
     x = named(m, x)

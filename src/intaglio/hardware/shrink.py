@@ -83,7 +83,7 @@ class Shrink(wiring.Component):
         fetched, shifted = Signal(), Signal()
         m.d.comb += [
             step.eq(~self.o.valid | self.o.ready),
-            read.en.eq(step),
+            read.en.eq(step & sending),
             finish.eq(self.o.valid & self.o.ready & ended & ~fetched & ~shifted),
         ]
         with m.If(step):
@@ -94,15 +94,16 @@ class Shrink(wiring.Component):
             ]
             with m.If(sending & ~ended):
                 m.d.sync += [read.addr.eq(read.addr + 1), ended.eq(read.addr == self.beats - 1)]
-            bits = self.source.bits
-            for lane, o in enumerate(self.o.payload):
-                rest = Signal(signed(self.to.bits + 1), name=f"rest_{lane}")
-                x = read.data[lane * bits : (lane + 1) * bits].as_signed()
-                with m.If(fetched):
-                    # the shift leaves to.bits and the bit that rounds
-                    m.d.sync += rest.eq(doubled(x, self.shift))
-                with m.If(shifted):
-                    m.d.sync += o.eq(saturated(m, halved(rest), self.to))
+        bits = self.source.bits
+        for lane, o in enumerate(self.o.payload):
+            rest = Signal(signed(self.to.bits + 1), name=f"rest_{lane}", reset_less=True)
+            x = read.data[lane * bits : (lane + 1) * bits].as_signed()
+            result = saturated(m, halved(rest), self.to)
+            with m.If(step & fetched):
+                # the shift leaves to.bits and the bit that rounds
+                m.d.sync += rest.eq(doubled(x, self.shift))
+            with m.If(step & shifted):
+                m.d.sync += o.eq(result)
         with m.If(finish):
             m.d.sync += [ended.eq(0), read.addr.eq(0)]
 
