@@ -1,0 +1,201 @@
+"""Fabrics of many shapes in one simulation, each fed by a small driver in Verilog."""
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from random_model import random_matrix
+
+from intaglio.golden.model import Matrix
+from intaglio.hardware.fabric import cycles, fabric_sources, module_name
+from intaglio.hardware.images import hex_words, matrix_images
+from intaglio.plan.tiling import FabricPlan, fabric_plan
+from intaglio.verify.verilator import build
+
+DRIVER = """
+// Loads VECTORS vectors one after the other, runs, and prints every beat of the sums with the number
+// of the clock edge that took its `read`, counted from `start`; the first read is a cycle early.
+module driver #(
+    parameter string NAME, parameter int LOADS, READS, CYCLES, VECTORS, IN, OUT
+) (
+    input logic clk, rst,
+    output logic load, start, read, output logic [15:0] load_index, read_index,
+    output logic [IN-1:0] load_data, input logic [OUT-1:0] read_data, output logic done
+);
+  logic [IN-1:0] words [VECTORS*LOADS];
+  int vector, time_, shown;
+  initial begin
+    string folder;
+    void'($value$plusargs("rom=%s", folder));
+    $readmemh($sformatf("%s/%s_input.hex", folder, NAME), words);
+  end
+  // time: edges before the one that ends this cycle, counted from the first load
+  assign load = vector < VECTORS && time_ < LOADS;
+  assign load_index = 16'(time_);
+  assign load_data = words[vector * LOADS + (load ? time_ : 0)];
+  assign start = load && time_ == LOADS - 1;
+  int since;
+  assign since = time_ - (LOADS - 1);
+  assign read = !done && since >= CYCLES - 1 && since < CYCLES + READS;
+  assign read_index = since < CYCLES ? 0 : 16'(since - CYCLES);
+  assign done = vector >= VECTORS;
+  always_ff @(posedge clk)
+    if (rst) begin vector <= 0; time_ <= 0; shown <= -1; end
+    else begin
+      shown <= read ? since : -1;
+      if (shown >= 0) $display("%s %0d %0d %h", NAME, vector, shown, read_data);
+      time_ <= time_ + 1;
+      if (since == CYCLES + READS + 1) begin time_ <= 0; vector <= vector + 1; end
+    end
+endmodule
+"""
+HARNESS = """
+#include <cstdio>
+#include "Vbench.h"
+int main(int argc, char** argv) {
+    VerilatedContext context;
+    context.commandArgs(argc, argv);
+    Vbench bench{&context};
+    bench.rst = 1;
+    for (long cycle = 0; !bench.done || cycle < 4; ++cycle) {
+        if (cycle > 1000000) return 1;
+        bench.rst = cycle < 2;
+        for (int clk = 0; clk < 2; ++clk) bench.clk = clk, bench.eval();
+    }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A matrix, how it is cut into rows, and vectors to multiply with it."""
+
+    name: str
+    matrix: Matrix
+    fabric: FabricPlan
+    beat: int
+    vectors: np.ndarray
+
+    @property
+    def reads(self) -> int:
+        return -(-self.matrix.outputs // self.beat)
+
+    def parameters(self) -> str:
+        f = self.fabric
+        return (
+            f'.NAME("{self.name}"), .COLUMNS({f.outputs}), .ROWS({f.rows}), .EXTRA({f.extra_rows}), '
+            f".SHIFT({f.extra_shift}), .ACCUMULATOR({f.accumulator}), .BEAT({self.beat})"
+        )
+
+
+def random_case(
+    seed: int, bits: int, inputs: int, outputs: int, lanes: int, *,
+    extras: int = 0, activation: int = 8, beat: int = 4, vectors: int = 2,
+) -> Case:  # fmt: skip
+    """Random codes and activations, the most negative ones among them."""
+    rng = np.random.default_rng(seed)
+    matrix = random_matrix(
+        rng, inputs, outputs, source=30, target=1000, bits=bits, extras=extras
+    )  # fmt: skip
+    low = -(1 << activation - 1)
+    x = rng.integers(low, -low, (vectors, inputs))
+    x[0, : inputs // 2] = low
+    name = f"b{bits}n{inputs}m{outputs}l{lanes}e{extras}a{activation}w{beat}"
+    return Case(name, matrix, fabric_plan(matrix, lanes, activation), beat, x)
+
+
+def instance(case: Case, module: str, parameters: str, name: str, number: int) -> str:
+    """One driver with its fabric; ``name`` of what it prints is the case's."""
+    f, beat = case.fabric, case.beat
+    wide_in, wide_out = beat * f.activation, beat * f.accumulator
+    driver = (
+        f'.NAME("{case.name}"), .LOADS({f.inputs // beat}), .READS({case.reads}), '
+        f".CYCLES({cycles(f)}), .VECTORS({len(case.vectors)}), .IN({wide_in}), .OUT({wide_out})"
+    )
+    return f"""
+  logic load_{number}, start_{number}, read_{number};
+  logic [15:0] load_index_{number}, read_index_{number};
+  logic [{wide_in - 1}:0] load_data_{number};
+  logic [{wide_out - 1}:0] read_data_{number};
+  driver #({driver.replace(case.name, name)}) driver_{number} (
+    .clk, .rst, .load(load_{number}), .start(start_{number}), .read(read_{number}),
+    .load_index(load_index_{number}), .read_index(read_index_{number}),
+    .load_data(load_data_{number}), .read_data(read_data_{number}), .done(done_each[{number}]));
+  {module} {parameters} fabric_{number} (
+    .clk, .rst, .id(16'd7), .load(load_{number}), .start(start_{number}), .read(read_{number}),
+    .load_index(load_index_{number}), .read_index(read_index_{number}),
+    .load_data(load_data_{number}), .read_data(read_data_{number}));
+"""
+
+
+def bench_text(instances: list[str]) -> str:
+    return f"""
+module bench (input logic clk, rst, output logic done);
+  logic [{len(instances) - 1}:0] done_each;
+  assign done = &done_each;
+{"".join(instances)}
+endmodule
+{DRIVER}"""
+
+
+def write_rom(case: Case, folder: Path, name: str | None = None) -> None:
+    """Images of a case, and the vectors for its driver."""
+    for file, text in matrix_images(name or case.name, 7, case.matrix, case.fabric, case.beat):
+        (folder / file).write_bytes(text)
+    words = case.vectors.astype(np.int64).view(np.uint64).reshape(-1, case.beat)
+    image = hex_words(words, case.fabric.activation)
+    (folder / f"{name or case.name}_input.hex").write_bytes(image)
+
+
+def simulate(
+    cases: list[Case], folder: Path, *, structural: dict[str, str] | None = None
+) -> dict[str, list[tuple[int, int, int]]]:
+    """Run all cases; by name, (vector, edge, beat as an integer) of every read.
+
+    ``structural``: by case name, the Verilog of its structural fabric, a module of that name;
+    what it reads is in the result under ``<name>_gates``.
+    """
+    sources = fabric_sources(case.fabric for case in cases)
+    instances, rom = [], folder / "rom"
+    rom.mkdir()
+    for case in cases:
+        write_rom(case, rom)
+        f = case.fabric
+        module = module_name(f.bits, f.lanes, f.activation)
+        instances.append(
+            instance(case, module, f"#({case.parameters()})", case.name, len(instances))
+        )
+        if structural and case.name in structural:
+            write_rom(case, rom, f"{case.name}_gates")
+            sources[f"{case.name}_gates.v"] = structural[case.name]
+            instances.append(
+                instance(case, f"{case.name}_gates", "", f"{case.name}_gates", len(instances))
+            )
+    sources["bench.sv"] = bench_text(instances)
+    for name, text in sources.items():
+        (folder / name).write_text(text)
+    (folder / "harness.cpp").write_text(HARNESS)
+    paths = [folder / name for name in sources]
+    if structural:
+        paths += sorted((Path(__file__).parents[1] / "src/intaglio/hardware/verilog").glob("*.sv"))
+        paths = [path for path in paths if path.name != "probe.sv"]
+    program = build(paths, "bench", folder / "harness.cpp", folder)
+    done = subprocess.run(
+        [program, f"+rom={rom}"], capture_output=True, text=True, check=True, timeout=120
+    )
+    reads: dict[str, list[tuple[int, int, int]]] = {}
+    for name, vector, edge, beat in re.findall(r"(\w+) (\d+) (\d+) ([0-9a-f]+)\n", done.stdout):
+        reads.setdefault(name, []).append((int(vector), int(edge), int(beat, 16)))
+    return reads
+
+
+def sums(case: Case, reads: list[tuple[int, int, int]]) -> np.ndarray:
+    """The sums of all vectors: int64 [vectors, outputs]; the early read is left out."""
+    bits, values = case.fabric.accumulator, []
+    for _, edge, beat in reads:
+        if edge >= cycles(case.fabric):
+            values += [beat >> bits * i & (1 << bits) - 1 for i in range(case.beat)]
+    wide = np.array(values, np.int64).reshape(len(case.vectors), -1)[:, : case.matrix.outputs]
+    return wide - ((wide >> bits - 1) << bits)
