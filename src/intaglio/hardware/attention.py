@@ -309,9 +309,11 @@ class Attention(wiring.Component):
         with m.If(self.scoring[3]):
             m.d.sync += near.eq(doubled(dot[: self.dot_bits].as_signed(), self.score_shift))
         score = register(f"score_{name}", SCORE.bits)
+        narrow = Signal(signed(SCORE.bits), name=f"narrow_{name}")
+        whole = halved(near[: self.dot_bits + 1].as_signed())
+        m.d.comb += narrow.eq(saturated(m, whole, SCORE))
         with m.If(self.scoring[4]):
-            narrow = saturated(m, halved(near[: self.dot_bits + 1].as_signed()), SCORE)
-            m.d.sync += score.eq(narrow.as_unsigned()[: SCORE.bits] ^ Const(1 << SCORE.bits - 1))
+            m.d.sync += score.eq(narrow.as_unsigned() ^ Const(1 << SCORE.bits - 1, SCORE.bits))
         return score
 
     def _hidden(self, flag: Value, lane: int) -> Value:
