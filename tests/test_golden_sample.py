@@ -132,6 +132,12 @@ def test_weights_of_zero_are_never_drawn():
     assert draws(far, Sampling(1 << 19)) == {0}
 
 
+def test_a_target_at_the_edge_belongs_to_the_next():
+    """Two equal weights, and a position whose target is exactly the whole weight of the first."""
+    assert 131070 * random_bits(0, 4211) >> 32 == 65535
+    assert sample(np.array([5, 5]), Sampling(1), 4211) == 1
+
+
 @pytest.mark.parametrize(
     ("temperature", "spread", "top_k"), [(1.0, 2.0, 64), (0.7, 1.5, 12), (1.6, 3.0, 64)]
 )
@@ -194,6 +200,7 @@ def test_choices_are_frozen():
 )
 def test_settings_become_words(settings, words):
     assert Sampling.of(**settings) == words
+    assert Sampling() == Sampling.of()
     assert words.greedy == (settings.get("temperature", 0) == 0)
 
 
