@@ -193,12 +193,13 @@ class Entry(wiring.Component):
                 "rom", p_NAME=name, p_WIDTH=width, p_DEPTH=depth, i_clk=clock, i_id=number,
                 i_address=address, o_data=Value.cast(word),
             )  # fmt: skip
-        header, sent = Signal(HEADER), Signal(range(beats + 1))
+        header, sent, inside = Signal(HEADER), Signal(range(beats + 1)), Signal()
         m.d.comb += [
+            self.busy.eq(inside),
             block.shift.eq(place_constant(m, "embedding_shift", number, 6)),
             block.i.payload.token.eq(self.i.payload.token),
-            block.i.valid.eq(self.i.valid & ~self.busy),
-            self.i.ready.eq(block.i.ready & ~self.busy),
+            block.i.valid.eq(self.i.valid & ~inside),
+            self.i.ready.eq(block.i.ready & ~inside),
             enable.eq(block.busy | block.i.valid),
             self.o.valid.eq(block.o.valid),
             block.o.ready.eq(self.o.ready),
@@ -206,11 +207,11 @@ class Entry(wiring.Component):
             self.o.payload.data.eq(Value.cast(block.o.payload)),
         ]
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [header.eq(self.i.payload.header), self.busy.eq(1), sent.eq(0)]
+            m.d.sync += [header.eq(self.i.payload.header), inside.eq(1), sent.eq(0)]
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += sent.eq(sent + 1)
             with m.If(sent == beats - 1):
-                m.d.sync += self.busy.eq(0)
+                m.d.sync += inside.eq(0)
         probe(
             m, "embedding", beat, RESIDUAL.bits, fire=self.o.valid & self.o.ready,
             layer=Const(0xFFFF, 16), header=header, payload=block.o.payload,

@@ -53,7 +53,8 @@ class Head(wiring.Component):
         beats = plan.architecture.width // beat
         columns = -(-plan.architecture.vocabulary // beat)
 
-        receiving, wanted = Signal(), Signal()
+        inside, receiving, wanted = Signal(), Signal(), Signal()
+        header = Signal(HEADER)
         received, sent = Signal(range(beats + 1)), Signal(range(columns + 1))
         enable = Signal()
         norm = self.library.place(
@@ -62,6 +63,8 @@ class Head(wiring.Component):
         )  # fmt: skip
         m.d.comb += [
             enable.eq(norm.busy | norm.i.valid | norm.x.valid),
+            self.busy.eq(inside),
+            self.header.eq(header),
             wanted.eq(self.i.payload.header.last),
             Value.cast(norm.i.payload).eq(self.i.payload.data),
             norm.x.ready.eq(1),
@@ -69,12 +72,12 @@ class Head(wiring.Component):
         place_norm_constants(m, "norm", Const(0, 16), norm)
         with m.If(~wanted):
             m.d.comb += self.i.ready.eq(1)
-        with m.Elif(~self.busy | receiving):
+        with m.Elif(~inside | receiving):
             m.d.comb += [norm.i.valid.eq(self.i.valid), self.i.ready.eq(norm.i.ready)]
         with m.If(norm.i.valid & norm.i.ready):
             m.d.sync += [received.eq(received + 1), receiving.eq(received != beats - 1)]
-            with m.If(~self.busy):
-                m.d.sync += [self.header.eq(self.i.payload.header), self.busy.eq(1)]
+            with m.If(~inside):
+                m.d.sync += [header.eq(self.i.payload.header), inside.eq(1)]
 
         linear = self._linear(m, norm.o)
         sampler, done = self._sampler(m, linear.o), Signal()
@@ -97,7 +100,7 @@ class Head(wiring.Component):
         with m.If(linear.o.valid & linear.o.ready):
             m.d.sync += sent.eq(sent + 1)
         with m.If(done):
-            m.d.sync += [self.busy.eq(0), received.eq(0), sent.eq(0)]
+            m.d.sync += [inside.eq(0), received.eq(0), sent.eq(0)]
         self._show(m, norm.o, linear.o)
         return m
 

@@ -79,24 +79,25 @@ class Layer(wiring.Component):
         beats = a.width // beat
 
         header = Signal(HEADER)
-        receiving, started = Signal(), Signal()
+        inside, receiving, started = Signal(), Signal(), Signal()
         received, sent = Signal(range(beats + 1)), Signal(range(beats + 1))
         first, last = Signal(), Signal()
 
         norm = self._norm(m, "norm_attention", self.i.valid)
-        with m.If(~self.busy | receiving):
+        with m.If(~inside | receiving):
             m.d.comb += [
                 norm.i.valid.eq(self.i.valid),
                 self.i.ready.eq(norm.i.ready),
             ]
         m.d.comb += [
             Value.cast(norm.i.payload).eq(self.i.payload.data),
-            first.eq(self.i.valid & self.i.ready & ~self.busy),
+            self.busy.eq(inside),
+            first.eq(self.i.valid & self.i.ready & ~inside),
             last.eq(self.o.valid & self.o.ready & (sent == beats - 1)),
         ]
         m.d.sync += started.eq(first)
         with m.If(first):
-            m.d.sync += [header.eq(self.i.payload.header), self.busy.eq(1)]
+            m.d.sync += [header.eq(self.i.payload.header), inside.eq(1)]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
                 received.eq(received + 1),
@@ -105,7 +106,7 @@ class Layer(wiring.Component):
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += sent.eq(sent + 1)
         with m.If(last):
-            m.d.sync += [self.busy.eq(0), received.eq(0), sent.eq(0)]
+            m.d.sync += [inside.eq(0), received.eq(0), sent.eq(0)]
 
         def show(op: str, source, bits: int, when: Value | int = 1, payload=None) -> None:
             probe(

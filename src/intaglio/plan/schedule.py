@@ -141,6 +141,9 @@ ROTARY_GAP = 3
 ROTARY_LATENCY = 7  # from the start to the first sine, and to the first beat after the last one
 SHRINK_GAP = 4
 GATE_GAP = 9
+ATTENTION_GAP = 33  # pipelines of both passes 5 and 5, reciprocal 18, output 5
+DRAIN = 4  # of a fabric after its last bit cycle
+NARROW_STAGES = 4
 NORM_GAP = 15
 NORM_TREE = 16  # terms that one register of the norm's adder tree takes
 
@@ -155,12 +158,12 @@ def norm_gap(plan: ChipPlan) -> int:
 
 def linear_gap(fabrics: Sequence[FabricPlan]) -> int:
     """From the last activation beat to the first narrowed beat; the slowest fabric counts."""
-    raise NotImplementedError
+    return max(fabric.cycles for fabric in fabrics) + DRAIN + NARROW_STAGES
 
 
 def attention_gap(plan: ChipPlan, position: int) -> int:
     """From the last value beat to the first beat of the mean."""
-    raise NotImplementedError
+    return ATTENTION_GAP + 2 * (position // plan.positions + 1)
 
 
 def sampler_gap(plan: ChipPlan, sampling: Sampling) -> int:

@@ -28,9 +28,11 @@ FLAGS = (
 ALLOWED = (
     "UNOPTFLAT",  # a struct that is a loop only to who sees it whole: Amaranth packs its streams
     "UNSIGNED",  # Amaranth compares unsigned values with 0 where a width comes out so
-    "CASEOVERLAP",  # and writes priority as overlapping patterns
-    "WIDTHTRUNC",  # and relies on Verilog's rule that assignments cut
+    "CASEOVERLAP",  # writes priority as overlapping patterns
+    "CASEINCOMPLETE",  # gives the default before the case
+    "WIDTHTRUNC",  # relies on Verilog's rule that assignments cut
     "WIDTHEXPAND",
+    "PROCASSINIT",  # and gives registers the value they wake up with
 )
 UNCHECKED = (  # of -Wall: matters of taste in generated code
     "DECLFILENAME", "UNUSEDSIGNAL", "UNUSEDPARAM", "GENUNNAMED", "PINCONNECTEMPTY", "VARHIDDEN",
