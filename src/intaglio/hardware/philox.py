@@ -1,6 +1,6 @@
 """The counter-based random generator of the sampler."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,9 +12,9 @@ WORD = 32
 class Philox(wiring.Component):
     """Philox4x32-10 of a counter and a key.
 
-    Computes :func:`intaglio.golden.sample.philox` with one 32 x 32 bit multiplier whose product is
-    registered: three cycles per round, first word times its constant, third word times its own,
-    mixing. The result stands from ``gap`` cycles after ``start`` on until the next one.
+    Computes :func:`intaglio.golden.sample.philox` with two 32 x 32 bit multipliers whose products
+    are registered: two cycles per round, products and mixing. The result stands from ``gap`` cycles
+    after ``start`` on until the next one.
 
     Members
     -------
@@ -25,7 +25,7 @@ class Philox(wiring.Component):
     busy : ``Out(1)``
     """
 
-    gap = 3 * PHILOX_ROUNDS + 1
+    gap = 2 * PHILOX_ROUNDS + 1
 
     def __init__(self) -> None:
         super().__init__(
@@ -42,29 +42,26 @@ class Philox(wiring.Component):
         m = Module()
         words = [Signal(WORD, name=f"word_{i}", reset_less=True) for i in range(4)]
         keys = [Signal(WORD, name=f"key_{i}", reset_less=True) for i in range(2)]
-        product, first = (Signal(2 * WORD, name=n, reset_less=True) for n in ("product", "first"))
-        rounds, step = Signal(range(PHILOX_ROUNDS + 1)), Signal(2)
-        second = step == 1
+        products = [Signal(2 * WORD, name=f"product_{i}", reset_less=True) for i in range(2)]
+        rounds, mixing = Signal(range(PHILOX_ROUNDS + 1)), Signal()
         m.d.comb += [self.o.eq(Cat(*words)), self.busy.eq(rounds != 0)]
         with m.If(self.start):
             m.d.sync += [Cat(*words).eq(self.counter), Cat(*keys).eq(self.key)]
-            m.d.sync += [rounds.eq(PHILOX_ROUNDS), step.eq(0)]
+            m.d.sync += [rounds.eq(PHILOX_ROUNDS), mixing.eq(0)]
         with m.Elif(self.busy):
-            m.d.sync += [
-                step.eq(Mux(step == 2, 0, step + 1)),
-                product.eq(
-                    Mux(second, words[2], words[0])
-                    * Mux(second, PHILOX_MULTIPLIERS[1], PHILOX_MULTIPLIERS[0])
-                ),
-                first.eq(product),
-            ]
-            with m.If(step == 2):
+            m.d.sync += mixing.eq(~mixing)
+            with m.If(mixing):
                 m.d.sync += [
-                    words[0].eq(product[WORD:] ^ words[1] ^ keys[0]),
-                    words[1].eq(product[:WORD]),
-                    words[2].eq(first[WORD:] ^ words[3] ^ keys[1]),
-                    words[3].eq(first[:WORD]),
+                    words[0].eq(products[1][WORD:] ^ words[1] ^ keys[0]),
+                    words[1].eq(products[1][:WORD]),
+                    words[2].eq(products[0][WORD:] ^ words[3] ^ keys[1]),
+                    words[3].eq(products[0][:WORD]),
                     rounds.eq(rounds - 1),
                 ]
                 m.d.sync += [key.eq(key + s) for key, s in zip(keys, PHILOX_STEPS, strict=True)]
+            with m.Else():
+                m.d.sync += [
+                    products[0].eq(words[0] * PHILOX_MULTIPLIERS[0]),
+                    products[1].eq(words[2] * PHILOX_MULTIPLIERS[1]),
+                ]
         return m
