@@ -15,8 +15,8 @@ from intaglio.plan.tiling import FabricPlan, fabric_plan
 from intaglio.verify.verilator import build
 
 DRIVER = """
-// Loads VECTORS vectors one after the other, runs, and prints every beat of the sums with the number
-// of the clock edge that took its `read`, counted from `start`; the first read is a cycle early.
+// Loads VECTORS vectors one after the other, runs, and prints every beat of the sums with the clock
+// edge that took its `read`, counted from `start`; the first read is a cycle early.
 module driver #(
     parameter string NAME, parameter int LOADS, READS, CYCLES, VECTORS, IN, OUT
 ) (
@@ -85,8 +85,9 @@ class Case:
     def parameters(self) -> str:
         f = self.fabric
         return (
-            f'.NAME("{self.name}"), .COLUMNS({f.outputs}), .ROWS({f.rows}), .EXTRA({f.extra_rows}), '
-            f".SHIFT({f.extra_shift}), .ACCUMULATOR({f.accumulator}), .BEAT({self.beat})"
+            f'.NAME("{self.name}"), .COLUMNS({f.outputs}), .ROWS({f.rows}), '
+            f".EXTRA({f.extra_rows}), .SHIFT({f.extra_shift}), .ACCUMULATOR({f.accumulator}), "
+            f".BEAT({self.beat})"
         )
 
 
@@ -124,7 +125,7 @@ def instance(case: Case, module: str, parameters: str, name: str, number: int) -
     .load_index(load_index_{number}), .read_index(read_index_{number}),
     .load_data(load_data_{number}), .read_data(read_data_{number}), .done(done_each[{number}]));
   {module} {parameters} fabric_{number} (
-    .clk, .rst, .id(16'd7), .load(load_{number}), .start(start_{number}), .read(read_{number}),
+    .clk, .read_clk(clk), .rst, .id(16'd7), .load(load_{number}), .start(start_{number}), .read(read_{number}),
     .load_index(load_index_{number}), .read_index(read_index_{number}),
     .load_data(load_data_{number}), .read_data(read_data_{number}));
 """

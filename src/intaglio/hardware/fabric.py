@@ -46,7 +46,8 @@ def fabric_module(bits: int, lanes: int, activation: int) -> str:
 
     ``load``: beat ``load_index`` of the activations. ``start``: with or after the last load;
     (ROWS + EXTRA) * product bits + DRAIN edges later the sums can be read. ``read``: after the
-    edge, ``read_data`` is beat ``read_index`` of the sums and stays. ``rst`` stops a run.
+    edge, ``read_data`` is beat ``read_index`` of the sums and stays; ``read_clk`` is ``clk``, or
+    gated while there is no ``read``. ``rst`` stops a run.
     """
     counter = Counter(bits, lanes)
     body = counter.body()
@@ -207,6 +208,7 @@ module {name} #(
     parameter int BEAT = 16
 ) (
     input  logic clk,
+    input  logic read_clk,
     input  logic rst,
     input  logic [{index}:0] id,
     input  logic load,
@@ -270,37 +272,12 @@ module {name} #(
   always_ff @(posedge clk) begin : work
     int unsigned w, l, p, g, base, low;
     logic [31:0] x;
-    logic [63:0] block, swap, a, b, c;
-    logic [63:0] elements [BEAT];
+    logic [63:0] a, b, c;
     logic sign;
     logic [63:0] {temporaries};
     w = 0; l = 0; p = 0; g = 0; base = 0; low = 0; x = 0; sign = 0;
-    block = 0; swap = 0; a = 0; b = 0; c = 0;
+    a = 0; b = 0; c = 0;
     {zeroed}
-
-    if (read) begin
-      // 8 columns of 8 planes at a time, transposed
-      for (int unsigned i = 0; i < BEAT; i = i + 1) elements[i] = 0;
-      for (int unsigned i = 0; i < BEAT; i = i + 8)
-        for (int unsigned j = 0; j < ACCUMULATOR; j = j + 8) begin
-          base = 32'(read_index) * BEAT + i;
-          block = 0;
-          for (int unsigned k = 0; k < 8; k = k + 1)
-            if (j + k < ACCUMULATOR)
-              block = block | (((sum[j+k][base/64] >> (base % 64)) & 64'hff) << (8 * k));
-          swap = (block ^ (block >> 7)) & 64'h00aa00aa00aa00aa;
-          block = block ^ swap ^ (swap << 7);
-          swap = (block ^ (block >> 14)) & 64'h0000cccc0000cccc;
-          block = block ^ swap ^ (swap << 14);
-          swap = (block ^ (block >> 28)) & 64'h00000000f0f0f0f0;
-          block = block ^ swap ^ (swap << 28);
-          for (int unsigned k = 0; k < 8; k = k + 1)
-            if (i + k < BEAT)
-              elements[i+k] = elements[i+k] | (((block >> (8 * k)) & 64'hff) << j);
-        end
-      for (int unsigned i = 0; i < BEAT; i = i + 1)
-        read_data[i*ACCUMULATOR+:ACCUMULATOR] <= elements[i][ACCUMULATOR-1:0];
-    end
 
     if (running && wait_cycles != 0) wait_cycles = wait_cycles - 1;
     else if (running) begin
@@ -373,6 +350,36 @@ module {name} #(
       running = 1;
     end
     if (rst) running = 0;
+  end
+
+  always_ff @(posedge read_clk) begin : show
+    int unsigned column;
+    logic [63:0] block, swap;
+    logic [63:0] elements [BEAT];
+    column = 0; block = 0; swap = 0;
+    if (read) begin
+      // 8 columns of 8 planes at a time, transposed
+      for (int unsigned i = 0; i < BEAT; i = i + 1) elements[i] = 0;
+      for (int unsigned i = 0; i < BEAT; i = i + 8)
+        for (int unsigned j = 0; j < ACCUMULATOR; j = j + 8) begin
+          column = 32'(read_index) * BEAT + i;
+          block = 0;
+          for (int unsigned k = 0; k < 8; k = k + 1)
+            if (j + k < ACCUMULATOR)
+              block = block | (((sum[j+k][column/64] >> (column % 64)) & 64'hff) << (8 * k));
+          swap = (block ^ (block >> 7)) & 64'h00aa00aa00aa00aa;
+          block = block ^ swap ^ (swap << 7);
+          swap = (block ^ (block >> 14)) & 64'h0000cccc0000cccc;
+          block = block ^ swap ^ (swap << 14);
+          swap = (block ^ (block >> 28)) & 64'h00000000f0f0f0f0;
+          block = block ^ swap ^ (swap << 28);
+          for (int unsigned k = 0; k < 8; k = k + 1)
+            if (i + k < BEAT)
+              elements[i+k] = elements[i+k] | (((block >> (8 * k)) & 64'hff) << j);
+        end
+      for (int unsigned i = 0; i < BEAT; i = i + 1)
+        read_data[i*ACCUMULATOR+:ACCUMULATOR] <= elements[i][ACCUMULATOR-1:0];
+    end
   end
 endmodule
 """
