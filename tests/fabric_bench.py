@@ -125,7 +125,8 @@ def instance(case: Case, module: str, parameters: str, name: str, number: int) -
     .load_index(load_index_{number}), .read_index(read_index_{number}),
     .load_data(load_data_{number}), .read_data(read_data_{number}), .done(done_each[{number}]));
   {module} {parameters} fabric_{number} (
-    .clk, .read_clk(clk), .rst, .id(16'd7), .load(load_{number}), .start(start_{number}), .read(read_{number}),
+    .clk, .read_clk(clk), .rst, .id(16'd7),
+    .load(load_{number}), .start(start_{number}), .read(read_{number}),
     .load_index(load_index_{number}), .read_index(read_index_{number}),
     .load_data(load_data_{number}), .read_data(read_data_{number}));
 """

@@ -4,6 +4,7 @@
 import subprocess
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,7 @@ def random_group(
     seed: int, name: str, inputs: int, members: list[dict], *, order: str = "sequence",
     beat: int = 4, activation: int = 8, vectors: int = 2, lift: int = 0,
 ) -> Group:  # fmt: skip
-    """Random matrices whose outputs sometimes saturate. ``members``: outputs, lanes, bits, to ..."""
+    """Random matrices whose outputs sometimes saturate; a member's sizes are a dict."""
     rng = np.random.default_rng(seed)
     low = -(1 << activation - 1)
     made = []
@@ -236,7 +237,7 @@ def outputs(group: Group, run: Run) -> list[np.ndarray]:
     bits = block.to.bits
     if group.order == "sequence":
         ends = np.cumsum([0, *block.columns])
-        parts = [run.beats[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        parts = [run.beats[a:b] for a, b in pairwise(ends)]
     else:
         parts = [
             [word >> index * beat * bits for word in run.beats]

@@ -78,9 +78,9 @@ def test_refusals():
         return FabricPlan(4, inputs, outputs, 4, 0, 0, 8, 20)
 
     to = Int(16)
-    with pytest.raises(ValueError, match="^matrices must share one input vector, not"):
+    with pytest.raises(ValueError, match=r"^matrices must share one input vector, not"):
         Linear(matrices=(("a", plan(8, 8), to), ("b", plan(16, 8), to)), order="sequence", beat=4)
-    with pytest.raises(ValueError, match="^inputs must be a multiple of the beat 4, not 6$"):
+    with pytest.raises(ValueError, match=r"^inputs must be a multiple of the beat 4, not 6$"):
         Linear(matrices=(("a", plan(6, 8), to),), order="sequence", beat=4)
-    with pytest.raises(ValueError, match="^parallel matrices must have equal outputs, not"):
+    with pytest.raises(ValueError, match=r"^parallel matrices must have equal outputs, not"):
         Linear(matrices=(("a", plan(8, 8), to), ("b", plan(8, 16), to)), order="parallel", beat=4)
