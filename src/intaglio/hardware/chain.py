@@ -60,22 +60,23 @@ class Chain(wiring.Component):
         for index, fabrics in enumerate(self.plan.layers):
             enable = Signal(name=f"enable_{index}")
             layer = self.library.place(
-                m, Layer, clock=gated_clock(m, enable), reset=ResetSignal(),
+                m, Layer, clock=gated_clock(m, enable, ClockSignal()), reset=ResetSignal(),
                 library=self.library, plan=self.plan, fabrics=fabrics,
             )  # fmt: skip
             connect(m, source, layer.i)
             m.d.comb += [enable.eq(layer.busy | source.valid), layer.id.eq(index)]
+            m.d.comb += layer.root.eq(ClockSignal())
             busy.append(layer.busy)
             source = layer.o
 
         enable = Signal(name="enable_head")
         head = self.library.place(
-            m, Head, clock=gated_clock(m, enable), reset=ResetSignal(),
+            m, Head, clock=gated_clock(m, enable, ClockSignal()), reset=ResetSignal(),
             library=self.library, plan=self.plan,
         )  # fmt: skip
         connect(m, source, head.i)
         connect(m, head.logits, wiring.flipped(self.logits))
-        m.d.comb += enable.eq(head.busy | source.valid)
+        m.d.comb += [enable.eq(head.busy | source.valid), head.root.eq(ClockSignal())]
         self._exit(m, head, settings, ring)
         m.d.comb += self.busy.eq(Cat(*busy, head.busy).any())
         return m
@@ -179,7 +180,7 @@ class Entry(wiring.Component):
         a, beat = self.plan.architecture, self.plan.beat
         beats = a.width // beat
         enable = Signal()
-        clock = gated_clock(m, enable)
+        clock = gated_clock(m, enable, ClockSignal())
         block = self.library.place(
             m, Embedding, clock=clock, reset=ResetSignal(), vocabulary=a.vocabulary,
             width=a.width, beat=beat,

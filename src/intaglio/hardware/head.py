@@ -22,6 +22,7 @@ class Head(wiring.Component):
 
     Members
     -------
+    root : ``In(1)``, the free-running clock; the head's own may stop while it is idle
     i : residual stream
     header : ``Out(HEADER)``, the position inside
     beta, top_k, top_p, seed, host : ``In``, the settings of the header's slot
@@ -34,6 +35,7 @@ class Head(wiring.Component):
         self.library, self.plan = library, plan
         super().__init__(
             {
+                "root": In(1),
                 "i": In(residual_signature(plan.beat)),
                 "header": Out(HEADER),
                 "beta": In(20),
@@ -58,7 +60,7 @@ class Head(wiring.Component):
         received, sent = Signal(range(beats + 1)), Signal(range(columns + 1))
         enable = Signal()
         norm = self.library.place(
-            m, Norm, clock=gated_clock(m, enable), reset=ResetSignal(),
+            m, Norm, clock=gated_clock(m, enable, self.root), reset=ResetSignal(),
             width=plan.architecture.width, beat=beat, to=Int(plan.widths.norm),
         )  # fmt: skip
         m.d.comb += [
@@ -107,7 +109,7 @@ class Head(wiring.Component):
     def _linear(self, m: Module, source):
         enable = Signal()
         linear = self.library.place(
-            m, Linear, clock=gated_clock(m, enable), reset=ResetSignal(),
+            m, Linear, clock=gated_clock(m, enable, self.root), reset=ResetSignal(),
             matrices=(("head", self.plan.head, LOGIT),), order="sequence", beat=self.plan.beat,
         )  # fmt: skip
         connect(m, source, linear.i)
@@ -117,7 +119,7 @@ class Head(wiring.Component):
     def _sampler(self, m: Module, source):
         enable = Signal()
         sampler = self.library.place(
-            m, Sampler, clock=gated_clock(m, enable), reset=ResetSignal(),
+            m, Sampler, clock=gated_clock(m, enable, self.root), reset=ResetSignal(),
             vocabulary=self.plan.architecture.vocabulary, beat=self.plan.beat,
         )  # fmt: skip
         m.d.comb += [

@@ -18,12 +18,15 @@ from intaglio.plan.chip import ChipPlan
 from intaglio.plan.tiling import GROUPS, FabricPlan
 
 
-def gated_clock(m: Module, enable: Value) -> Signal:
-    """This module's clock while ``enable`` or reset is high, for a block placed in it."""
+def gated_clock(m: Module, enable: Value, root: Value) -> Signal:
+    """The clock ``root`` while ``enable`` or reset is high, for a block placed in this module.
+
+    ``root`` is the chip's free-running clock: behind another gate, a gate would open a cycle late.
+    """
     clock = Signal()
     m.submodules += Instance(
         "clock_gate",
-        i_clk=ClockSignal(),
+        i_clk=root,
         i_enable=enable | ResetSignal(),
         o_gated=clock,
     )
@@ -57,6 +60,7 @@ class Layer(wiring.Component):
 
     Members
     -------
+    root : ``In(1)``, the free-running clock; the layer's own may stop while it is idle
     id : ``In(16)``, the layer's number: names its ROM images
     i, o : residual streams
     busy : ``Out(1)``, a position is inside
@@ -66,6 +70,7 @@ class Layer(wiring.Component):
         self.library, self.plan, self.fabrics = library, plan, fabrics
         super().__init__(
             {
+                "root": In(1),
                 "id": In(16),
                 "i": In(residual_signature(plan.beat)),
                 "o": Out(residual_signature(plan.beat)),
@@ -139,7 +144,7 @@ class Layer(wiring.Component):
     def _norm(self, m: Module, name: str, valid: Value):
         clock_enable = Signal()
         norm = self._place(
-            m, Norm, gated_clock(m, clock_enable),
+            m, Norm, gated_clock(m, clock_enable, self.root),
             width=self.plan.architecture.width, beat=self.plan.beat, to=Int(self.plan.widths.norm),
         )  # fmt: skip
         # the replay waits with its clock stopped until the adder takes it
@@ -149,7 +154,9 @@ class Layer(wiring.Component):
 
     def _residual(self, m: Module, y, x):
         clock_enable = Signal()
-        block = self._place(m, Residual, gated_clock(m, clock_enable), beat=self.plan.beat)
+        block = self._place(
+            m, Residual, gated_clock(m, clock_enable, self.root), beat=self.plan.beat
+        )
         m.d.comb += clock_enable.eq(block.busy | y.valid)
         connect(m, y, block.y)
         connect(m, x, block.x)
@@ -159,7 +166,7 @@ class Layer(wiring.Component):
         clock_enable = Signal()
         names = GROUPS[group]
         linear = self._place(
-            m, Linear, gated_clock(m, clock_enable),
+            m, Linear, gated_clock(m, clock_enable, self.root),
             matrices=tuple((name, self.fabrics[name], to[name]) for name in names),
             order="parallel" if group == "mlp" else "sequence",
             beat=self.plan.beat,
@@ -175,7 +182,7 @@ class Layer(wiring.Component):
     def _shrink(self, m: Module, source, length: int, wide: Int, bits: int):
         clock_enable = Signal()
         block = self._place(
-            m, Shrink, gated_clock(m, clock_enable),
+            m, Shrink, gated_clock(m, clock_enable, self.root),
             length=length, beat=self.plan.beat, source=wide, to=Int(bits),
         )  # fmt: skip
         m.d.comb += clock_enable.eq(block.busy | source.valid)
@@ -187,7 +194,7 @@ class Layer(wiring.Component):
         plan, a, beat = self.plan, self.plan.architecture, self.plan.beat
         linear = self._linear(m, "qkv", source, {"q": ROTARY, "k": ROTARY, "v": VALUE})
         enable = Signal()
-        clock = gated_clock(m, enable)
+        clock = gated_clock(m, enable, self.root)
         query = Int(plan.widths.query)
         rotary = self._place(
             m, Rotary, clock, heads=a.heads, kv_heads=a.kv_heads, head_width=a.head_width,
@@ -240,7 +247,7 @@ class Layer(wiring.Component):
         plan, a, beat = self.plan, self.plan.architecture, self.plan.beat
         linear = self._linear(m, "mlp", source, {"gate": GATE, "up": UP})
         enable = Signal()
-        gate = self._place(m, Gate, gated_clock(m, enable), beat=beat)
+        gate = self._place(m, Gate, gated_clock(m, enable, self.root), beat=beat)
         gates = Cat(linear.o.payload[0][i][: GATE.bits] for i in range(beat))
         ups = Cat(linear.o.payload[1][i][: UP.bits] for i in range(beat))
         m.d.comb += [

@@ -65,8 +65,13 @@ class Library:
 
 
 def _frozen(value: Any) -> Hashable:
+    """A key for a parameter: by value, or by identity where it has no hash."""
     if isinstance(value, dict):
         return tuple(sorted((k, _frozen(v)) for k, v in value.items()))
     if isinstance(value, (list, tuple)):
         return tuple(_frozen(v) for v in value)
-    return id(value) if isinstance(value, Library) else value
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return value

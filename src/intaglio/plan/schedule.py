@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from intaglio.golden.number import CANDIDATES
 from intaglio.golden.sample import Sampling
 from intaglio.plan.chip import ChipPlan
 from intaglio.plan.tiling import GROUPS, FabricPlan
@@ -144,6 +145,8 @@ GATE_GAP = 9
 ATTENTION_GAP = 33  # pipelines of both passes 5 and 5, reciprocal 18, output 5
 DRAIN = 4  # of a fabric after its last bit cycle
 NARROW_STAGES = 4
+SAMPLER_RANKED = 2
+SAMPLER_CHOICE = 36  # weights 8, the cut and the choice: a binary search of 12 each, and registers
 NORM_GAP = 15
 NORM_TREE = 16  # terms that one register of the norm's adder tree takes
 
@@ -168,4 +171,11 @@ def attention_gap(plan: ChipPlan, position: int) -> int:
 
 def sampler_gap(plan: ChipPlan, sampling: Sampling) -> int:
     """From the last beat of logits to the token."""
-    raise NotImplementedError
+    beat, vocabulary = plan.beat, plan.architecture.vocabulary
+    width = beat.bit_length() - 1
+    network = width * (width + 1) // 2  # stages that sort a beat
+    tree = min(beat, CANDIDATES).bit_length() - 1  # levels that find the best of the queues
+    ranked = SAMPLER_RANKED + network + tree
+    if sampling.greedy:
+        return ranked + 1
+    return ranked + min(sampling.top_k, vocabulary) - 1 + SAMPLER_CHOICE

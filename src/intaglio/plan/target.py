@@ -14,8 +14,9 @@ from intaglio.errors import BadInput
 class Target:
     """A process as far as the plan needs it.
 
-    ``clock``: Hz. ``rows``: rows a layer's four fabric groups share under automatic lanes. ``user_area``: mm² or
-    None where unlimited. ``cells``: µm² of one stored code by its width, lower bound, or empty.
+    ``clock``: Hz. ``rows``: what a layer's four fabric groups share under automatic lanes.
+    ``user_area``: mm² or None where unlimited. ``cells``: µm² of one stored code by its width,
+    lower bound, or empty.
     """
 
     name: str
