@@ -4,42 +4,52 @@ import hashlib
 import importlib.metadata
 import json
 import resource
-import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from intaglio.checkpoint import Checkpoint, open_checkpoint
-from intaglio.errors import BadInput, BadPackage
+from intaglio import __version__
+from intaglio.architecture import Architecture
+from intaglio.checkpoint import BUNDLED, Checkpoint, open_checkpoint
+from intaglio.errors import BadInput, BadPackage, DoesNotFit
 from intaglio.flow.cache import ArrayStore, Store, key_of
 from intaglio.flow.folder import whole_folder
 from intaglio.flow.package import (
     FORMAT,
     MANIFEST,
     Package,
+    copy_package,
     is_package,
     manifest_text,
     open_package,
+    read_manifest,
     stage_entry,
 )
+from intaglio.flow.progress import Progress, silent
 from intaglio.golden.model import IntModel
-from intaglio.hardware.emit import emit
-from intaglio.hardware.images import write_images
-from intaglio.plan.chip import ChipPlan, make_plan
-from intaglio.quantize import QuantizeOptions, default_calibration, quantize
+from intaglio.plan.chip import DEFAULT_CONTEXT, MOST_SLOTS, ChipPlan, check_fit, make_plan
+from intaglio.plan.target import Target, target
+from intaglio.plan.tiling import MOST_LANES
+from intaglio.quantize import QuantizeOptions, forms_of, quantize
+from intaglio.quantize.calibrate import default_text
 
-Progress = Callable[[str, int, int], None]
-"""``progress(step, done, total)``."""
-
+NAMES = (*BUNDLED, "smollm2")
 TOOLS = ("amaranth", "numpy", "safetensors", "tokenizers")
+BITS = (2, 8)
+READING, QUANTIZING, WRITING, PUTTING = (
+    "reading the checkpoint", "choosing integers", "writing Verilog and ROM images",
+    "putting the package in place",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class CompileOptions:
-    """What a person chooses. ``calibration``: a text, or None for the shipped one.
+    """What a person chooses. ``calibration``: a text, or None for the one that comes along.
 
-    ``lanes``: for every fabric, or None for automatic. ``die``: mm² the fabrics' cells must fit.
+    ``bits``: average over the block weights; ``uniform``: the same for every matrix. ``context``:
+    None for the model's, at most 2048. ``lanes``: for every fabric, or None for automatic. ``die``:
+    mm² that the fabrics' cells must fit.
     """
 
     bits: float = 4.0
@@ -51,12 +61,30 @@ class CompileOptions:
     die: float | None = None
     calibration: str | None = None
 
+    def __post_init__(self) -> None:
+        low, high = BITS
+        if not low <= self.bits <= high:
+            raise BadInput(f"bits must be from {low} to {high}, not {self.bits:g}")
+        if self.uniform and self.bits != int(self.bits):
+            raise BadInput(f"bits must be a whole number where uniform, not {self.bits:g}")
+        if not 1 <= self.slots <= MOST_SLOTS:
+            raise BadInput(f"slots must be from 1 to {MOST_SLOTS}, not {self.slots}")
+        if self.lanes is not None and not 1 <= self.lanes <= MOST_LANES:
+            raise BadInput(f"lanes must be auto or from 1 to {MOST_LANES}, not {self.lanes}")
+        if self.die is not None and not 0 < self.die < float("inf"):
+            raise BadInput(f"die must be an area in mm2 greater than 0, not {self.die:g}")
+        target(self.target)
+
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What came out, and what it took. ``cached``: nothing had to be computed."""
+    """What came out, and what it took.
+
+    ``source``: the checkpoint's name. ``cached``: nothing had to be computed.
+    """
 
     package: Package
+    source: str
     seconds: float
     peak_memory: int
     cached: bool
@@ -68,87 +96,205 @@ def compile_model(
     options: CompileOptions | None = None,
     *,
     base: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Compiled:
     """Compile ``model`` (a name or a path) to the package ``output``.
 
-    ``base``: a package whose shape (bits, lanes, context, slots) the new one takes on, so that its
-    base die serves both. The same input gives the same bytes; what was compiled before comes from
-    the cache; an interrupted run goes on where it stopped.
+    ``base``: a package whose shape (bits, lanes, context, slots, target) the new one takes on, so
+    that its base die serves both; of the options only calibration and die count then. The same
+    input gives the same bytes; what was compiled before comes from the cache; an interrupted run
+    goes on where it stopped.
     """
     started = time.monotonic()
     options = options or CompileOptions()
-    show = progress or (lambda *_: None)
-    if output.exists() and not is_package(output):
-        raise BadInput(f"{output}: exists and is not a chip package", hint="choose another name")
-    show("reading the checkpoint", 0, 1)
-    checkpoint = open_checkpoint(model)
+    path = output.resolve()
+    refuse_foreign(output, path)
+    progress(READING, 0, "")
     shape = open_package(base) if base else None
+    checkpoint = open_checkpoint(model)
+    options = options_for(checkpoint.architecture, options, shape)
+    label = model_label(model, checkpoint)
     record = compile_record(checkpoint, options, shape)
-    key = key_of(compile=record)
+    key = key_of(compile=record, model=label, tools=tool_versions())
+    progress(READING, 1, "")
     store = Store("packages")
-    cached = _intact(store, key)
-    if cached is None:
-        steps = ArrayStore(key)
-        with store.make(key) as folder:
-            build_package(checkpoint, options, shape, record, folder, steps, show)
-        steps.clear()
-    show("writing the package", 0, 1)
-    if not _same(output, store.root / key):
-        with whole_folder(output) as folder:
-            shutil.copytree(store.root / key, folder, dirs_exist_ok=True)
-    show("writing the package", 1, 1)
+
+    def build(folder: Path) -> None:
+        build_package(checkpoint, label, options, shape, record, folder, ArrayStore(key), progress)
+
+    with store.locked(key, progress):
+        cached = store.find(key) is not None
+        manifest = publish(store, key, path, progress) if cached else None
+        if manifest is None:
+            cached = False
+            with store.make(key) as folder:
+                build(folder)
+            ArrayStore(key).clear()
+            manifest = publish(store, key, path, progress)
+    if manifest is None:
+        raise BadPackage(f"{store.root / key}: damaged as soon as it was written")
+    package = Package(output, manifest)
+    check_fit(package.plan, target(package.plan.target), options.die)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Compiled(open_package(output), time.monotonic() - started, peak, cached is not None)
+    return Compiled(package, checkpoint.source, time.monotonic() - started, peak, cached)
+
+
+def refuse_foreign(output: Path, path: Path) -> None:
+    """Raise :class:`BadInput` where ``output`` would replace something that is no package."""
+    if path.is_dir():
+        if is_package(path) or not any(path.iterdir()):
+            return
+    elif not path.exists():
+        return
+    raise BadInput(
+        f"{output}: exists and is not a chip package", hint="choose another name with --output"
+    )
+
+
+def options_for(
+    architecture: Architecture, options: CompileOptions, shape: Package | None
+) -> CompileOptions:
+    """The options in full for a checkpoint; refuses at once what could only fail much later."""
+    if shape:
+        refuse_other_shape(architecture, shape)
+        plan = shape.plan
+        options = replace(
+            options, context=plan.context, slots=plan.slots, target=plan.target, lanes=None
+        )
+    context = options.context
+    if context is None:
+        context = min(architecture.context, DEFAULT_CONTEXT)
+    if not 1 <= context <= architecture.context:
+        raise BadInput(
+            f"context must be from 1 to the model's {architecture.context}, not {context}"
+        )
+    refuse_hopeless(architecture, target(options.target), options.die)
+    return replace(options, context=context)
+
+
+def refuse_other_shape(architecture: Architecture, shape: Package) -> None:
+    """Raise :class:`BadInput` with the first dimension that is not the base chip's."""
+    wanted = shape.plan.architecture.as_dict()
+    for name, value in architecture.as_dict().items():
+        # the chip's context is one the compiler chose; the model must reach at least as far
+        same = value >= wanted[name] if name == "context" else value == wanted[name]
+        if not same:
+            raise BadInput(
+                f"{name} must be the base chip's {wanted[name]}, not {value}",
+                hint="compile it without --base",
+            )
+
+
+def refuse_hopeless(architecture: Architecture, process: Target, die: float | None) -> None:
+    """Raise :class:`DoesNotFit` where not even the smallest cell for every weight would fit."""
+    bounds = [bound for bound in (process.user_area, die) if bound is not None]
+    if not bounds:
+        return
+    if not process.cells:
+        raise BadInput(
+            f"target {process.name} has no cell area, so --die cannot be checked",
+            hint="choose a target with a process, for example sky130",
+        )
+    weights = architecture.block_parameters + architecture.vocabulary * architecture.width
+    least = weights * min(process.cells.values()) / 1e6
+    if least > min(bounds):
+        raise DoesNotFit(
+            f"the cells of {weights:,} weights need at least {least:.1f} mm2 on {process.name}, "
+            f"{least - min(bounds):.1f} mm2 more than the {min(bounds):.1f} mm2 there are",
+            hint="a smaller model, or another target",
+        )
+
+
+def model_label(model: str, checkpoint: Checkpoint) -> str:
+    """What the package calls its model: a name that commands know, else no name of a folder."""
+    if model in NAMES:
+        return checkpoint.source
+    formats = checkpoint.source.rpartition(" (")[2].removesuffix(")")
+    return f"{checkpoint.architecture.family} ({formats})"
 
 
 def compile_record(
     checkpoint: Checkpoint, options: CompileOptions, shape: Package | None
-) -> dict[str, object]:
-    """The options in a normal form without paths: they name the result, with the program."""
-    text = default_calibration() if options.calibration is None else options.calibration
-    record = asdict(replace(options, calibration=None))
-    record["calibration"] = hashlib.sha256(text.encode()).hexdigest()
+) -> dict[str, Any]:
+    """The options in a normal form without paths: with the program they name the result."""
+    text = default_text() if options.calibration is None else options.calibration
+    record: dict[str, Any] = asdict(replace(options, bits=float(options.bits)))
+    del record["die"]  # a bound that is checked, nothing that is made
+    record["calibration"] = text_hash(text)
     record["checkpoint"] = checkpoint.content_hash
-    record["base"] = shape.manifest["stages"]["compile"]["files"]["plan.json"] if shape else None
+    record["base"] = shape_hash(shape) if shape else None
+    if shape:
+        record["bits"], record["uniform"] = None, None
     return record
+
+
+def shape_hash(shape: Package) -> str:
+    """SHA-256 of everything that a chip under the same shape takes over."""
+    forms = {name: asdict(form) for name, form in forms_of(shape.model).items()}
+    return text_hash(json.dumps([shape.plan.as_dict(), forms], sort_keys=True))
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 (hex) of a text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def tool_versions() -> dict[str, str]:
+    """The versions of what makes the bytes."""
+    versions = {name: importlib.metadata.version(name) for name in TOOLS}
+    return {"intaglio": __version__, **versions}
 
 
 def build_package(
     checkpoint: Checkpoint,
+    label: str,
     options: CompileOptions,
     shape: Package | None,
-    record: dict[str, object],
+    record: dict[str, Any],
     folder: Path,
     steps: ArrayStore,
-    show: Progress,
+    progress: Progress,
 ) -> None:
     """Fill ``folder`` with a whole package."""
+    # these two take seconds to import, which a package from the cache needs not wait for
+    from intaglio.hardware.emit import emit
+    from intaglio.hardware.images import write_images
+
+    progress(QUANTIZING, 0, "")
     model = quantize(
-        checkpoint,
-        QuantizeOptions(
-            bits=options.bits, uniform=options.uniform, calibration=options.calibration,
-            context=options.context, base=shape.model if shape else None,
-        ),
-        progress=show,
-        cache=steps,
+        checkpoint, quantize_options(options, shape), cache=steps,
+        progress=lambda what, share: progress(QUANTIZING, min(share, 0.999), what),
     )  # fmt: skip
     plan = shape_of(model, shape.plan) if shape else plan_of(model, options)
-    show("writing Verilog and ROM images", 0, 1)
+    progress(QUANTIZING, 1, "")
+    progress(WRITING, 0, "Verilog")
     model.save(folder / "model.safetensors")
     checkpoint.tokenizer.save(folder / "tokenizer")
     (folder / "plan.json").write_text(json.dumps(plan.as_dict(), indent=1) + "\n", "utf-8")
     emit(plan, folder / "rtl")
+    progress(WRITING, 0.5, "ROM images")
     write_images(model, plan, folder / "rtl" / "rom")
-    tools = {name: importlib.metadata.version(name) for name in TOOLS}
+    progress(WRITING, 0.9, "hashes")
+    figures = {"bits_per_weight": model.bits_per_weight}
     manifest = {
         "format": FORMAT,
-        "model": checkpoint.source,
+        "model": label,
         "hash": model.hash(),
-        "stages": {"compile": stage_entry(folder, record, tools)},
+        "stages": {"compile": stage_entry(folder, record, tool_versions(), figures)},
     }
     (folder / MANIFEST).write_text(manifest_text(manifest), "utf-8")
-    show("writing Verilog and ROM images", 1, 1)
+    progress(WRITING, 1, "")
+
+
+def quantize_options(options: CompileOptions, shape: Package | None) -> QuantizeOptions:
+    """What ``quantize`` is asked for."""
+    chosen = QuantizeOptions(
+        bits=options.bits, uniform=options.uniform, context=options.context,
+        calibration=options.calibration,
+    )  # fmt: skip
+    if shape is None:
+        return chosen
+    return replace(chosen, widths=shape.model.widths, forms=forms_of(shape.model))
 
 
 def plan_of(model: IntModel, options: CompileOptions) -> ChipPlan:
@@ -161,10 +307,6 @@ def plan_of(model: IntModel, options: CompileOptions) -> ChipPlan:
 
 def shape_of(model: IntModel, base: ChipPlan) -> ChipPlan:
     """The base chip's plan, after a check that ``model`` has its shape."""
-    if model.architecture != base.architecture:
-        raise BadInput(
-            "the model's architecture is not the base chip's", hint="compile it without --base"
-        )
     plan = make_plan(
         model, base.target, context=base.context, slots=base.slots, beat=base.beat,
         positions=base.positions, base=base,
@@ -176,21 +318,28 @@ def shape_of(model: IntModel, base: ChipPlan) -> ChipPlan:
     return plan
 
 
-def _intact(store: Store, key: str) -> Package | None:
-    """The cached package of ``key``; a damaged one is forgotten."""
-    path = store.find(key)
-    if path is None:
-        return None
+def publish(store: Store, key: str, path: Path, progress: Progress) -> dict[str, Any] | None:
+    """Put the cached package ``key`` at ``path``, unless it is there already; its manifest.
+
+    None where the cached one is damaged; it is then forgotten.
+    """
+    progress(PUTTING, 0, "")
+    source = store.root / key
     try:
-        return open_package(path)
+        manifest = read_manifest(source)
+        if not holds(path, manifest):
+            with whole_folder(path) as folder:
+                copy_package(source, folder)
     except BadPackage:
         store.drop(key)
         return None
+    progress(PUTTING, 1, "")
+    return manifest
 
 
-def _same(output: Path, cached: Path) -> bool:
-    """Whether ``output`` already is the cached package, undamaged."""
+def holds(path: Path, manifest: dict[str, Any]) -> bool:
+    """Whether the package with this manifest is at ``path``, undamaged."""
     try:
-        return open_package(output).manifest == open_package(cached).manifest
+        return read_manifest(path) == manifest and open_package(path).manifest == manifest
     except BadPackage:
         return False

@@ -1,18 +1,18 @@
 """Evaluate: the chip beside its float checkpoint on a text."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from intaglio.checkpoint import BUNDLED, FloatModel, open_checkpoint
+from intaglio.checkpoint import FloatModel, open_checkpoint
 from intaglio.errors import BadInput
+from intaglio.flow.compile import NAMES
 from intaglio.flow.package import Package
+from intaglio.flow.progress import Progress, silent
 from intaglio.golden.forward import Golden
-from intaglio.quantize.evaluate import Score, cut, growth_percent, score
-
-Progress = Callable[[str, int, int], None]
+from intaglio.quantize import Score, cut, growth_percent, score
 
 
 def evaluate_package(
@@ -22,7 +22,7 @@ def evaluate_package(
     model: str | None = None,
     window: int = 512,
     limit: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Perplexity and bits per byte of chip and float checkpoint on ``text``.
 
@@ -30,10 +30,10 @@ def evaluate_package(
     so many windows' worth of tokens.
     """
     started = time.monotonic()
-    show = progress or (lambda *_: None)
+    if limit is not None and limit < 1:
+        raise BadInput(f"limit must be at least 1 token, not {limit}")
     checkpoint = open_checkpoint(model or default_model(package))
-    recorded = package.manifest["stages"]["compile"]["options"]["checkpoint"]
-    if checkpoint.content_hash != recorded:
+    if checkpoint.content_hash != package.options["checkpoint"]:
         raise BadInput(
             f"{checkpoint.source}: not the checkpoint that {package.path} was compiled from",
             hint="name the right one with --model",
@@ -54,7 +54,7 @@ def evaluate_package(
     }
     scores: dict[str, Score] = {}
     for name, forward in forwards.items():
-        watched = watch(windows, f"evaluating {name}", show)
+        watched = watch(windows, f"evaluating {name}", progress)
         scores[name] = score(forward, watched, size)
     return {
         "tokens": scores["chip"].tokens,
@@ -68,20 +68,20 @@ def evaluate_package(
     }
 
 
-def watch(windows: list[np.ndarray], step: str, show: Progress) -> Iterator[np.ndarray]:
-    """Yield the windows, telling ``show`` how far they are."""
+def watch(windows: list[np.ndarray], step: str, progress: Progress) -> Iterator[np.ndarray]:
+    """Yield the windows, telling how far they are."""
     for index, window in enumerate(windows):
-        show(step, index, len(windows))
+        progress(step, index / len(windows), f"window {index + 1} of {len(windows)}")
         yield window
-    show(step, len(windows), len(windows))
+    progress(step, 1, "")
 
 
 def default_model(package: Package) -> str:
     """The checkpoint's name, where the package was compiled from one that has a name."""
     name = package.source.split(" ")[0]
-    if name not in (*BUNDLED, "smollm2"):
+    if name not in NAMES:
         raise BadInput(
-            f"{package.path}: compiled from {package.source!r}, which has no name of its own",
+            f"{package.path}: was compiled from a checkpoint that has no name of its own",
             hint="give the float checkpoint with --model",
         )
     return name

@@ -1,24 +1,30 @@
-"""The chip package: a folder that holds a chip, checked whenever it is opened."""
+"""The chip package: a folder that holds a chip, checked whenever it is opened.
+
+``manifest.json``: ``format``; ``hash`` of the integer model; ``model``, what it was called; and
+``stages``, each with the SHA-256 of its ``files``, its ``options`` in a normal form, the versions
+of the ``tools`` that made it, and its ``figures``. No path and no time is in it.
+"""
 
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from intaglio.checkpoint.tokenizer import Tokenizer
 from intaglio.errors import BadPackage
-from intaglio.flow.folder import file_hash, folder_hashes
+from intaglio.flow.folder import copy_file, file_hashes, files_below, restore
 from intaglio.golden.model import IntModel
 from intaglio.plan.chip import ChipPlan
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+AGAIN = "compile the model again"
 
 
 @dataclass(frozen=True)
 class Package:
-    """A chip package on disk. ``manifest``: format, hash, model, and per stage its files."""
+    """A chip package on disk, its files as its manifest says."""
 
     path: Path
     manifest: dict[str, Any]
@@ -33,22 +39,36 @@ class Package:
         """What the model was called when it was compiled."""
         return self.manifest["model"]
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the chip was compiled with, and the hashes of what it was compiled from."""
+        return self.manifest["stages"]["compile"]["options"]
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Average stored bits over the block weights."""
+        return self.manifest["stages"]["compile"]["figures"]["bits_per_weight"]
+
     @cached_property
     def model(self) -> IntModel:
         """The integer model; its hash is checked."""
         model = IntModel.load(self.path / "model.safetensors")
         if model.hash() != self.hash:
             raise BadPackage(
-                f"{self.path}/model.safetensors: hash must be {self.hash[:16]}..., "
+                f"{self.path}/model.safetensors: the model's hash must be {self.hash[:16]}..., "
                 f"not {model.hash()[:16]}...",
-                hint="compile the model again",
+                hint=AGAIN,
             )
         return model
 
     @cached_property
     def plan(self) -> ChipPlan:
         """The chip plan."""
-        return ChipPlan.from_dict(json.loads((self.path / "plan.json").read_text("utf-8")))
+        path = self.path / "plan.json"
+        try:
+            return ChipPlan.from_dict(json.loads(path.read_text("utf-8")))
+        except (OSError, ValueError) as error:
+            raise BadPackage(f"{path}: damaged: {error}", hint=AGAIN) from None
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -58,7 +78,10 @@ class Package:
     @property
     def verilog(self) -> list[Path]:
         """The Verilog sources, in order."""
-        return sorted(p for p in (self.path / "rtl").iterdir() if p.suffix in (".v", ".sv"))
+        return [
+            self.path / name for name in sorted(listed(self.manifest))
+            if PurePosixPath(name).parent.as_posix() == "rtl" and name.endswith((".v", ".sv"))
+        ]  # fmt: skip
 
     @property
     def images(self) -> Path:
@@ -71,9 +94,18 @@ def manifest_text(manifest: dict[str, Any]) -> str:
     return json.dumps(manifest, indent=1, sort_keys=True) + "\n"
 
 
-def stage_entry(folder: Path, options: dict[str, Any], tools: dict[str, str]) -> dict[str, Any]:
-    """A stage of the manifest: hashes of all files now in ``folder``, options, tools."""
-    return {"files": folder_hashes(folder), "options": options, "tools": tools}
+def stage_entry(
+    folder: Path, options: dict[str, Any], tools: dict[str, str], figures: dict[str, Any]
+) -> dict[str, Any]:
+    """A stage of the manifest: hashes of all files now in ``folder``, and how they were made."""
+    names = files_below(folder)
+    files = dict(zip(names, file_hashes(folder / name for name in names), strict=True))
+    return {"files": files, "options": options, "tools": tools, "figures": figures}
+
+
+def listed(manifest: dict[str, Any]) -> dict[str, str]:
+    """The hash of every file of all stages, by its name."""
+    return {n: h for stage in manifest["stages"].values() for n, h in stage["files"].items()}
 
 
 def is_package(path: Path) -> bool:
@@ -81,35 +113,90 @@ def is_package(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A package's manifest, of this format and with all it must have."""
+    if not path.is_dir():
+        found = "not a chip package but a file" if path.exists() else "no such chip package"
+        raise BadPackage(f"{path}: {found}", hint="make one with `intaglio compile`")
+    try:
+        manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+    except FileNotFoundError:
+        raise BadPackage(
+            f"{path}: not a chip package: it has no {MANIFEST}",
+            hint="make one with `intaglio compile`",
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadPackage(f"{path}/{MANIFEST}: damaged: {error}", hint=AGAIN) from None
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise BadPackage(f"{path}/{MANIFEST}: not the manifest of a chip package")
+    if manifest["format"] != FORMAT:
+        raise BadPackage(
+            f"{path}: package format must be {FORMAT}, not {manifest['format']!r}",
+            hint=f"{AGAIN} with this version",
+        )
+    try:
+        check_manifest(manifest)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise BadPackage(f"{path}/{MANIFEST}: damaged: {error!r}", hint=AGAIN) from None
+    return manifest
+
+
+def check_manifest(manifest: dict[str, Any]) -> None:
+    """Raise an error of Python's own unless everything is there and names stay in the package."""
+    stage = manifest["stages"]["compile"]
+    texts = [manifest["hash"], manifest["model"], stage["options"]["checkpoint"]]
+    float(stage["figures"]["bits_per_weight"])
+    files = listed(manifest)
+    for text in (*texts, *files, *files.values()):
+        if not isinstance(text, str):
+            raise TypeError(f"must be text, not {text!r}")
+    for name in files:
+        if name.startswith("/") or ".." in PurePosixPath(name).parts:
+            raise ValueError(f"file name must stay in the package, not {name!r}")
+
+
 def open_package(path: Path) -> Package:
     """Open a chip package; its format and the hash of every file are checked first.
 
-    Raises :class:`BadPackage` naming the file that is missing, changed or unexpected.
+    Raises :class:`BadPackage` naming the file that is missing, changed or unexpected. What stands
+    beside the manifest without being listed is ignored: a stage that was interrupted left it.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise BadPackage(f"{path}: no such chip package", hint="make one with `intaglio compile`")
-    try:
-        manifest = json.loads((path / MANIFEST).read_text("utf-8"))
-        found, stages = manifest["format"], manifest["stages"]
-        expected = {name: h for stage in stages.values() for name, h in stage["files"].items()}
-        manifest["hash"], manifest["model"]
-    except FileNotFoundError:
-        raise BadPackage(f"{path}: not a chip package: it has no {MANIFEST}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadPackage(f"{path}/{MANIFEST}: damaged: {error!r}") from None
-    if found != FORMAT:
-        raise BadPackage(
-            f"{path}: package format must be {FORMAT}, not {found!r}",
-            hint="compile the model again with this version",
-        )
-    for name, value in expected.items():
-        file = path / name
-        if not file.is_file():
-            raise BadPackage(f"{file}: missing", hint="compile the model again")
-        if file_hash(file) != value:
+    restore(path)
+    manifest = read_manifest(path)
+    files = listed(manifest)
+    refuse_unlisted(path, files)
+    for name in files:
+        if not (path / name).is_file():
+            raise BadPackage(f"{path / name}: missing", hint=AGAIN)
+    for name, found in zip(files, file_hashes(path / name for name in files), strict=True):
+        if found != files[name]:
             raise BadPackage(
-                f"{file}: its content is not what the manifest says",
-                hint="compile the model again",
+                f"{path / name}: its content is not what the manifest says", hint=AGAIN
             )
     return Package(path, manifest)
+
+
+def refuse_unlisted(path: Path, files: dict[str, str]) -> None:
+    """Raise :class:`BadPackage` for a file that lies in a stage's folder and is not the stage's."""
+    for folder in sorted({PurePosixPath(name).parts[0] for name in files if "/" in name}):
+        for name in files_below(path / folder):
+            if f"{folder}/{name}" not in files:
+                raise BadPackage(f"{path / folder / name}: not in the manifest", hint=AGAIN)
+
+
+def copy_package(source: Path, folder: Path) -> dict[str, Any]:
+    """Copy a package, checking all that is read, into an empty folder; return its manifest."""
+    manifest = read_manifest(source)
+    for name, expected in listed(manifest).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            found = copy_file(source / name, folder / name)
+        except FileNotFoundError:
+            raise BadPackage(f"{source / name}: missing", hint=AGAIN) from None
+        if found != expected:
+            raise BadPackage(
+                f"{source / name}: its content is not what the manifest says", hint=AGAIN
+            )
+    (folder / MANIFEST).write_text(manifest_text(manifest), "utf-8")
+    return manifest

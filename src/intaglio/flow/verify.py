@@ -1,30 +1,38 @@
 """Verify: a package's RTL against its integer model."""
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from intaglio.errors import BadInput
 from intaglio.flow.package import Package
+from intaglio.flow.progress import Progress, silent
 from intaglio.flow.simulator import executable_of
 from intaglio.flow.talk import check_length, encode_prompt
 from intaglio.golden.sample import Sampling
 from intaglio.plan.schedule import Schedule, User
 from intaglio.verify.lockstep import Verdict, verify
 
-Progress = Callable[[str, int, int], None]
+STEP = "comparing RTL and integer model"
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A verdict, and how long the simulator's build took (0 where it was cached)."""
+    """A verdict, with what was said and how long the simulator's build took (0 if cached)."""
 
     verdict: Verdict
+    prompt: str
+    text: str
     build_seconds: float
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return {**self.verdict.as_dict(), "build_seconds": self.build_seconds}
+        return {
+            **self.verdict.as_dict(), "build_seconds": self.build_seconds, "text": self.text
+        }  # fmt: skip
 
 
 def verify_package(
@@ -35,28 +43,47 @@ def verify_package(
     sampling: Sampling | None = None,
     chat: bool = False,
     waves: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Proof:
     """Generate ``count`` tokens after ``prompt`` on the simulated chip, comparing all it computes.
 
     End of text does not stop it. Stops at the first difference. ``waves``: an FST file.
     """
-    show = progress or (lambda *_: None)
     sampling = sampling or Sampling()
     ids = encode_prompt(package.tokenizer, prompt, chat=chat)
     check_length(package.plan.context, len(ids), count)
-    executable, seconds = executable_of(package, waves=waves is not None, progress=show)
-    step, done = "comparing RTL and integer model, token by token", 0
-    show(step, 0, count)
+    with whole_file(waves) as partial:
+        executable, seconds = executable_of(package, waves=waves is not None, progress=progress)
+        planned = Schedule(package.plan).run([User(len(ids), count, sampling)])
+        progress(STEP, 0, f"{len(ids)} prompt tokens")
+        done = 0
 
-    def heard(_: object) -> None:
-        nonlocal done
-        done += 1
-        show(step, done, count)
+        def heard(_: object) -> None:
+            nonlocal done
+            done += 1
+            progress(STEP, min(done / count, 0.999), f"token {done} of {count}")
 
-    verdict = verify(
-        package.model, executable, package.images, ids, count, sampling,
-        planned_cycles=Schedule(package.plan).run([User(len(ids), count, sampling)]),
-        progress=heard, waves=waves,
-    )  # fmt: skip
-    return Proof(verdict, seconds)
+        verdict = verify(
+            package.model, executable, package.images, ids, count, sampling,
+            planned_cycles=planned, progress=heard, waves=partial,
+        )  # fmt: skip
+    progress(STEP, 1, "")
+    said = package.tokenizer.decode(verdict.transcripts[0])
+    return Proof(verdict, prompt, said, seconds)
+
+
+@contextmanager
+def whole_file(path: Path | None) -> Iterator[Path | None]:
+    """Yield a sibling of ``path`` to write, which takes its name when the block ends well."""
+    if path is None:
+        yield None
+        return
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise BadInput(f"{path}: cannot be written: {what}")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,5 @@
+"""``python -m intaglio``."""
+
+from intaglio.cli import main
+
+main()

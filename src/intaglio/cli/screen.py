@@ -1,0 +1,108 @@
+"""What people see: bars and errors on stderr, results on stdout."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
+
+screen = Console(stderr=True, highlight=False)
+CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def fail(kind: str, message: str, *, hint: str = "") -> None:
+    """Print an error as one line, and one more with what to do about it."""
+    line = Text.assemble((kind, "bold red"), f": {one_line(message)}" if message else "")
+    screen.print(line, soft_wrap=True)
+    if hint:
+        screen.print(Text(f"  hint: {one_line(hint)}"), soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print a remark on stderr."""
+    screen.print(Text(text, "dim"), soft_wrap=True)
+
+
+def one_line(text: str) -> str:
+    """Text without line ends and without characters that would steer the terminal."""
+    return " ".join(text.split()).translate(CONTROLS)
+
+
+@contextmanager
+def bars() -> Iterator[Any]:
+    """Yield a ``progress(step, share, detail)`` that shows one bar per step.
+
+    Where stderr is no terminal: a line when a step begins and when it ends.
+    """
+    if not screen.is_terminal:
+        yield Lines()
+        return
+    columns = (
+        SpinnerColumn(finished_text="[green]✓[/]"), TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24), TaskProgressColumn(), TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[detail]}[/]"),
+    )  # fmt: skip
+    with Progress(*columns, console=screen) as shown:
+        tasks: dict[str, TaskID] = {}
+
+        def show(step: str, share: float, detail: str) -> None:
+            if step not in tasks:
+                tasks[step] = shown.add_task(step, total=1.0, detail="")
+            shown.update(tasks[step], completed=share, detail=detail)
+
+        yield show
+
+
+class Lines:
+    """Steps as lines, for logs."""
+
+    def __init__(self) -> None:
+        self.started: dict[str, float] = {}
+
+    def __call__(self, step: str, share: float, detail: str) -> None:
+        if step not in self.started:
+            self.started[step] = time.monotonic()
+            if share < 1:
+                screen.print(Text(f"{step} ..."), soft_wrap=True)
+        if share >= 1:
+            seconds = time.monotonic() - self.started.pop(step)
+            screen.print(Text(f"{step}: done in {seconds:.1f} s"), soft_wrap=True)
+
+
+def waiting(text: str) -> Any:
+    """A context that shows ``text`` with a spinner, on a terminal."""
+    return screen.status(Text(text)) if screen.is_terminal else nullcontext()
+
+
+def write(text: str) -> None:
+    """Write a piece of text at once; on a terminal, without what would steer it."""
+    sys.stdout.write(text.translate(CONTROLS) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def write_json(values: dict[str, Any]) -> None:
+    """Write one JSON object; what is not a finite number becomes null."""
+    sys.stdout.write(json.dumps(finite(values), allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The value with null for every number that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
