@@ -73,7 +73,7 @@ module chip (
 
   wire gated;
   wire [7:0] which = {command("slot")};
-  clock_gate gate (.clk, .enable(rst | busy | command__valid), .gated);
+  clock_gate gate (.clk, .rst, .gated_rst(), .enable(busy | command__valid), .gated);
   assign busy = state != IDLE;
   assign command__ready = state == IDLE;
   wire bad = position == {FAULT_POSITION};

@@ -49,7 +49,7 @@ module driver #(
   assign i_valid = offered && pushed < PUSHES && !done;
   assign i_payload = words[done ? 0 : vector * PUSHES + (pushed < PUSHES ? pushed : 0)];
   assign lift = lifts[done ? 0 : vector];
-  clock_gate gate (.clk, .enable(rst | busy | i_valid), .gated);
+  clock_gate gate (.clk, .rst, .gated_rst(), .enable(busy | i_valid), .gated);
   always_ff @(posedge clk)
     if (rst) begin
       vector <= 0; pushed <= 0; pulled <= 0; cycle <= 0; offered <= 0; o_ready <= 0; waited <= 0;

@@ -204,65 +204,46 @@ class Attention(wiring.Component):
     def _take(self, m: Module) -> None:
         """Beats come into registers, and what is query from there to its heads."""
         half = 1 << self.query.bits - 1
-        raised = [register(f"raised_{lane}", self.query.bits) for lane in range(self.beat)]
-        self.bytes = Signal(self.beat * KEY.bits, reset_less=True)
-        self.queries = [
-            [register(f"query_{h}_{e}", self.query.bits) for e in range(self.head_width)]
-            for h in range(self.heads)
-        ]
-        self.query_sums = [register(f"query_sum_{h}", WORD) for h in range(self.heads)]
+        raised = Signal(self.beat * QUERY_BITS, reset_less=True)
+        self.word = Signal(self.head_width * KEY.bits, reset_less=True)
         lanes = [self.i.payload[lane].as_unsigned() for lane in range(self.beat)]
+        taken = [lane[: KEY.bits] ^ Const(OFFSET, KEY.bits) for lane in lanes]
+        queries = [lane[: self.query.bits] ^ Const(half, self.query.bits) for lane in lanes]
         with m.If(self.accept):
-            m.d.sync += self.bytes.eq(
-                Cat(lane[: KEY.bits] ^ Const(OFFSET, KEY.bits) for lane in lanes)
-            )
-            for wire, lane in zip(raised, lanes, strict=True):
-                m.d.sync += wire.eq(lane[: self.query.bits] ^ Const(half, self.query.bits))
-        beat_sum = named(m, added([extended(lane, WORD) for lane in raised]))
-        with m.If(self.held), m.Switch(self.index):
-            for head in range(self.heads):
-                for chunk in range(self.chunks):
-                    with m.Case(head * self.chunks + chunk):
-                        start = chunk * self.beat
-                        m.d.sync += [
-                            self.queries[head][start + lane].eq(raised[lane])
-                            for lane in range(self.beat)
-                        ]
-                        before = self.query_sums[head] if chunk else Const(0, WORD)
-                        m.d.sync += self.query_sums[head].eq(before + beat_sum)
+            m.d.sync += self.word.eq(Cat(self.word[self.beat * KEY.bits :], *taken))
+            m.d.sync += raised.eq(Cat(extended(query, QUERY_BITS) for query in queries))
 
-    def _memories(self, m: Module) -> tuple[list[list[Value]], list[list[Value]]]:
-        """Words of keys and of values by bank and head, a cycle after their address."""
-        starts = self.heads * self.chunks, (self.heads + self.kv_heads) * self.chunks
-        enables = self.scoring[0], self.weighing[WEIGHED - 1]
-        found = []
-        for kind, start, enable in zip(("keys", "values"), starts, enables, strict=True):
-            found.append(
-                [
-                    [
-                        self._memory(m, f"{kind}_{bank}_{head}", bank, start + head * self.chunks)
-                        for head in range(self.kv_heads)
-                    ]
-                    for bank in range(self.positions)
-                ]
-            )
-            for port in chain(*found[-1]):
-                m.d.comb += [port.addr.eq(self.address), port.en.eq(enable)]
-        keys, values = ([[port.data for port in bank] for bank in kind] for kind in found)
-        return keys, values
+        m.submodules.queries = memory = Memory(
+            shape=len(raised), depth=self.heads * self.chunks, init=[]
+        )
+        port, is_query = memory.write_port(), Signal()
+        m.d.comb += [
+            is_query.eq(self.held & (self.index < memory.depth)),
+            port.addr.eq(self.index),
+            port.data.eq(raised),
+            port.en.eq(is_query),
+        ]
+        words = [memory.read_port(domain="comb") for _ in range(memory.depth)]
+        m.d.comb += [word.addr.eq(address) for address, word in enumerate(words)]
+        self.queries = [
+            [
+                words[head * self.chunks + e // self.beat].data.word_select(
+                    e % self.beat, QUERY_BITS
+                )
+                for e in range(self.head_width)
+            ]
+            for head in range(self.heads)
+        ]
+        self._sum_queries(m, raised, is_query)
 
-    def _memory(self, m: Module, name: str, bank: int, start: int):
-        """A bank of one head; its beats are ``start`` and the following."""
-        width = self.beat * KEY.bits
-        memory = Memory(shape=width * self.chunks, depth=self.slots * self.words, init=[])
-        m.submodules[name] = memory
-        port = memory.write_port(granularity=width)
-        m.d.comb += [port.addr.eq(self.final), port.data.eq(Cat([self.bytes] * self.chunks))]
-        for chunk in range(self.chunks):
-            here = (self.index == start + chunk) & (self.lane == bank)
-            m.d.comb += port.en[chunk].eq(self.held & here)
-        return memory.read_port()
-
+    def _sum_queries(self, m: Module, raised: Signal, is_query: Signal) -> None:
+        """The sum of each head's query: what raising the keys adds, over OFFSET."""
+        beat_sum, beat_head = register("beat_sum", WORD), Signal(range(self.heads))
+        first, later, running = Signal(), Signal(), register("running", WORD)
+        lanes = [raised.word_select(lane, QUERY_BITS) for lane in range(self.beat)]
+        with m.If(is_query):
+            m.d.sync += beat_sum.eq(added([extended(lane, WORD) for lane in lanes]))
+            m.d.sync += first.eq(self.index % self.chunks == 0) 
     def _score(self, m: Module, keys: list[list[Value]]) -> list[list[Signal]]:
         """Scores, raised to be unsigned, by head and lane: the words of the buffer's port."""
         scores = []

@@ -60,7 +60,7 @@ class Chain(wiring.Component):
         for index, fabrics in enumerate(self.plan.layers):
             enable = Signal(name=f"enable_{index}")
             layer = self.library.place(
-                m, Layer, clock=gated_clock(m, enable, ClockSignal()), reset=ResetSignal(),
+                m, Layer, **gated_clock(m, enable, ClockSignal())._asdict(),
                 library=self.library, plan=self.plan, fabrics=fabrics,
             )  # fmt: skip
             connect(m, source, layer.i)
@@ -71,7 +71,7 @@ class Chain(wiring.Component):
 
         enable = Signal(name="enable_head")
         head = self.library.place(
-            m, Head, clock=gated_clock(m, enable, ClockSignal()), reset=ResetSignal(),
+            m, Head, **gated_clock(m, enable, ClockSignal())._asdict(),
             library=self.library, plan=self.plan,
         )  # fmt: skip
         connect(m, source, head.i)
@@ -180,9 +180,9 @@ class Entry(wiring.Component):
         a, beat = self.plan.architecture, self.plan.beat
         beats = a.width // beat
         enable = Signal()
-        clock = gated_clock(m, enable, ClockSignal())
+        gated = gated_clock(m, enable, ClockSignal())
         block = self.library.place(
-            m, Embedding, clock=clock, reset=ResetSignal(), vocabulary=a.vocabulary,
+            m, Embedding, **gated._asdict(), vocabulary=a.vocabulary,
             width=a.width, beat=beat,
         )  # fmt: skip
         number = Const(0, 16)
@@ -191,7 +191,7 @@ class Entry(wiring.Component):
             ("embedding_multiplier", 16, a.vocabulary, block.multiplier_address, block.multiplier),
         ):
             m.submodules += Instance(
-                "rom", p_NAME=name, p_WIDTH=width, p_DEPTH=depth, i_clk=clock, i_id=number,
+                "rom", p_NAME=name, p_WIDTH=width, p_DEPTH=depth, i_clk=gated.clock, i_id=number,
                 i_address=address, o_data=Value.cast(word),
             )  # fmt: skip
         header, sent, inside = Signal(HEADER), Signal(range(beats + 1)), Signal()

@@ -63,7 +63,15 @@ def fabric_module(bits: int, lanes: int, activation: int) -> str:
         drain=DRAIN,
         loop_l=loop("l", "0", "LANES"),
         loop_p=loop("p", "0", "BITS"),
-        loop_w=loop("w", "0", "WORDS"),
+        loop_w=loop("w", "0", "WIDE"),
+        loop_p_first=loop("p", "0", "ACCUMULATOR"),
+        loop_column=loop("column", "0", "COLUMNS"),
+        loop_extra=loop("extra", "0", "EXTRA"),
+        loop_activation=loop("l", "0", "(ROWS + 1) * LANES"),
+        loop_code=" ".join(
+            loop(*range_) for range_ in (("l", "0", "LANES"), ("p", "0", "BITS"), ("w", "0", "WIDE"))
+        ),
+        loop_word=loop("w", "0", "WORDS"),
         products=indented(products(bits), 10),
         lines=indented(lines(bits), 8),
         body=indented(body, 6),
@@ -73,22 +81,22 @@ def fabric_module(bits: int, lanes: int, activation: int) -> str:
 
 
 def products(bits: int) -> Iterator[str]:
-    """Statements that multiply lane ``l``'s activation ``x`` with every magnitude."""
-    for rank, magnitude in enumerate(CODEBOOKS[bits]):
-        yield f"product[{rank}][l] = x * 32'd{magnitude};"
+    """Statements that multiply lane ``l``'s activation ``x`` with every magnitude.
+
+    Two by two: ``even``, the product of the even rank, and ``odd``, how the next one differs. The
+    sign bit comes inverted.
+    """
+    for pair in range(len(CODEBOOKS[bits]) // 2):
+        here, there = CODEBOOKS[bits][2 * pair : 2 * pair + 2]
+        yield f"even[{pair}][l] = (x * 64'd{here}) ^ (64'd1 << (PRODUCT - 1));"
+        yield f"odd[{pair}][l] = (x * 64'd{here}) ^ (x * 64'd{there});"
 
 
 def lines(bits: int) -> Iterator[str]:
-    """Statements that put the next bit of lane ``l``'s products on its lines, two by two.
-
-    ``even``: the line of the even rank, ``odd``: how the next one differs from it.
-    """
+    """Statements that put bit ``cycle`` of lane ``l``'s products on its lines."""
     for pair in range(len(CODEBOOKS[bits]) // 2):
-        here, there = f"product[{2 * pair}][l]", f"product[{2 * pair + 1}][l]"
-        yield f"even[{pair}][l] = {{64{{{here}[0] ^ sign}}}};"
-        yield f"odd[{pair}][l] = {{64{{{here}[0] ^ {there}[0]}}}};"
-        yield f"{here} = {here} >> 1;"
-        yield f"{there} = {there} >> 1;"
+        for name in ("even", "odd"):
+            yield f"{name}_line[{pair}][l] = 64'd0 - (({name}[{pair}][l] >> cycle) & 64'd1);"
 
 
 @dataclass
@@ -113,10 +121,10 @@ class Counter:
         whole = (self.lanes - 1) // GROUP
         rest = self.lanes - whole * GROUP
         if whole:
-            self.text += [loop("g", "0", f"{whole * GROUP}", GROUP), loop("w", "0", "WORDS")]
+            self.text += [loop("g", "0", f"{whole * GROUP}", GROUP), loop("w", "0", "WIDE")]
             self._group(GROUP, "g + ", last=False)
             self.text += ["end end", "end end"]
-        self.text += [loop("w", "0", "WORDS")]
+        self.text += [loop("w", "0", "WIDE")]
         self._group(rest, f"{whole * GROUP} + ", last=True)
         self.text += ["end end"]
         return self.text
@@ -149,7 +157,7 @@ class Counter:
         """The selected bit of a lane in the columns of word ``w``."""
         rank = [f"code[{lane}][{plane}][w]" for plane in range(self.bits)]
         level = [
-            self._name(f"even[{pair}][{lane}] ^ ({rank[0]} & odd[{pair}][{lane}])")
+            self._name(f"even_line[{pair}][{lane}] ^ ({rank[0]} & odd_line[{pair}][{lane}])")
             for pair in range(len(CODEBOOKS[self.bits]) // 2)
         ]
         for plane in rank[1:-1]:
@@ -226,56 +234,62 @@ module {name} #(
   localparam int PRODUCT = {product};  // bit cycles of a row
   localparam int COUNTERS = {counters};  // bits of a column's carry to the next bit cycle
   localparam int WORDS = (COLUMNS + 63) / 64;
+  // a few words more where the processor works on twice as many at once
+  localparam int WIDE = WORDS % 8 == 3 ? WORDS + 1 : WORDS % 8 > 4 ? (WORDS + 7) / 8 * 8 : WORDS;
   localparam int MAP = $clog2(ROWS + 1);
   localparam int MAPS = EXTRA == 0 ? 1 : EXTRA;
 
   // what is engraved
   logic [63:0] rom [(ROWS + EXTRA) * LANES * BITS * WORDS];
-  logic [63:0] first [ACCUMULATOR][WORDS];  // what the accumulators start from
+  logic [63:0] first [ACCUMULATOR][WIDE];  // what the accumulators start from
   int unsigned source [MAPS * LANES];  // the row that an extra row repeats, by lane
 
-  logic [31:0] activations [(ROWS + 1) * LANES];  // one more row, which stays 0
-  logic [63:0] sum [ACCUMULATOR][WORDS];
+  logic [63:0] activations [(ROWS + 1) * LANES];  // one more row, which stays 0
+  logic [63:0] sum [ACCUMULATOR][WIDE];
 
   // of the row and the bit cycle at work
-  logic [63:0] code [LANES][BITS][WORDS];
-  logic [31:0] product [2 * {pairs}][LANES];
+  logic [63:0] code [LANES][BITS][WIDE];
   logic [63:0] even [{pairs}][LANES];
   logic [63:0] odd [{pairs}][LANES];
-  logic [63:0] count [COUNTERS][WORDS];
-  logic [63:0] tap [WORDS];
+  logic [63:0] even_line [{pairs}][LANES];
+  logic [63:0] odd_line [{pairs}][LANES];
+  logic [63:0] count [COUNTERS][WIDE];
+  logic [63:0] tap [WIDE];
   logic running;
   int unsigned wait_cycles, row, cycle;
 
   initial begin : engrave
     string folder;
+    int unsigned column, extra, w, l, p;
     logic [ACCUMULATOR-1:0] starts [COLUMNS];
     logic [LANES*MAP-1:0] maps [MAPS];
     if (!$value$plusargs("rom=%s", folder)) $fatal(1, "+rom=DIR is missing");
     $readmemh($sformatf("%s/%s.%0d.hex", folder, NAME, id), rom);
     $readmemh($sformatf("%s/%s_start.%0d.hex", folder, NAME, id), starts);
-    for (int plane = 0; plane < ACCUMULATOR; plane = plane + 1)
-      for (int word = 0; word < WORDS; word = word + 1) first[plane][word] = 0;
-    for (int column = 0; column < COLUMNS; column = column + 1)
-      for (int plane = 0; plane < ACCUMULATOR; plane = plane + 1)
-        first[plane][column/64][column%64] = starts[column][plane];
+    {loop_p_first}
+      {loop_w} first[p][w] = 0; end end
+    end end
+    {loop_column}
+      {loop_p_first}
+        first[p][column/64] = first[p][column/64] | (64'(starts[column][p]) << (column % 64));
+      end end
+    end end
     if (EXTRA != 0) begin
       $readmemh($sformatf("%s/%s_map.%0d.hex", folder, NAME, id), maps);
-      for (int extra = 0; extra < EXTRA; extra = extra + 1)
-        for (int lane = 0; lane < LANES; lane = lane + 1)
-          source[extra*LANES+lane] = 32'(maps[extra][lane*MAP+:MAP]);
+      {loop_extra}
+        {loop_l} source[extra*LANES+l] = 32'(maps[extra][l*MAP+:MAP]); end end
+      end end
     end
-    for (int i = 0; i < (ROWS + 1) * LANES; i = i + 1) activations[i] = 0;
+    {loop_code} code[l][p][w] = 0; end end end end end end
+    {loop_activation} activations[l] = 0; end end
     running = 0;
   end
 
   always_ff @(posedge clk) begin : work
     int unsigned w, l, p, g, base, low;
-    logic [31:0] x;
-    logic [63:0] a, b, c;
-    logic sign;
+    logic [63:0] x, a, b, c;
     logic [63:0] {temporaries};
-    w = 0; l = 0; p = 0; g = 0; base = 0; low = 0; x = 0; sign = 0;
+    w = 0; l = 0; p = 0; g = 0; base = 0; low = 0; x = 0;
     a = 0; b = 0; c = 0;
     {zeroed}
 
@@ -285,7 +299,7 @@ module {name} #(
         base = row * (LANES * BITS * WORDS);
         {loop_l}
           {loop_p}
-            {loop_w}
+            {loop_word}
               code[l][p][w] = rom[base+(l*BITS+p)*WORDS+w];
         end end end end end end
         {loop_l}
@@ -295,7 +309,6 @@ module {name} #(
         end end
       end
       low = (row < ROWS ? SHIFT : 0) + cycle;
-      sign = cycle == PRODUCT - 1;
       {loop_l}
         {lines}
       end end
@@ -337,7 +350,7 @@ module {name} #(
 
     if (load)
       for (int unsigned i = 0; i < BEAT; i = i + 1)
-        activations[32'(load_index)*BEAT+i] = 32'($signed(load_data[i*{activation}+:{activation}]));
+        activations[32'(load_index)*BEAT+i] = 64'($signed(load_data[i*{activation}+:{activation}]));
     if (start) begin
       for (p = 0; p < ACCUMULATOR; p = p + 1) begin
         {loop_w} sum[p][w] = first[p][w]; end end

@@ -1,6 +1,6 @@
 """The end of the chain: final norm, head, sampler."""
 
-from amaranth.hdl import Const, Module, ResetSignal, Signal, Value
+from amaranth.hdl import Const, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
@@ -60,7 +60,7 @@ class Head(wiring.Component):
         received, sent = Signal(range(beats + 1)), Signal(range(columns + 1))
         enable = Signal()
         norm = self.library.place(
-            m, Norm, clock=gated_clock(m, enable, self.root), reset=ResetSignal(),
+            m, Norm, **gated_clock(m, enable, self.root)._asdict(),
             width=plan.architecture.width, beat=beat, to=Int(plan.widths.norm),
         )  # fmt: skip
         m.d.comb += [
@@ -109,7 +109,7 @@ class Head(wiring.Component):
     def _linear(self, m: Module, source):
         enable = Signal()
         linear = self.library.place(
-            m, Linear, clock=gated_clock(m, enable, self.root), reset=ResetSignal(),
+            m, Linear, **gated_clock(m, enable, self.root)._asdict(),
             matrices=(("head", self.plan.head, LOGIT),), order="sequence", beat=self.plan.beat,
         )  # fmt: skip
         connect(m, source, linear.i)
@@ -119,7 +119,7 @@ class Head(wiring.Component):
     def _sampler(self, m: Module, source):
         enable = Signal()
         sampler = self.library.place(
-            m, Sampler, clock=gated_clock(m, enable, self.root), reset=ResetSignal(),
+            m, Sampler, **gated_clock(m, enable, self.root)._asdict(),
             vocabulary=self.plan.architecture.vocabulary, beat=self.plan.beat,
         )  # fmt: skip
         m.d.comb += [

@@ -1,5 +1,7 @@
 """One layer: its fabrics, norms, attention and gate, for one position at a time."""
 
+from typing import NamedTuple
+
 from amaranth.hdl import Cat, ClockSignal, Instance, Module, ResetSignal, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
@@ -18,19 +20,28 @@ from intaglio.plan.chip import ChipPlan
 from intaglio.plan.tiling import GROUPS, FabricPlan
 
 
-def gated_clock(m: Module, enable: Value, root: Value) -> Signal:
+class Gated(NamedTuple):
+    """The clock of a gated block, and its reset."""
+
+    clock: Signal
+    reset: Signal
+
+
+def gated_clock(m: Module, enable: Value, root: Value) -> Gated:
     """The clock ``root`` while ``enable`` or reset is high, for a block placed in this module.
 
     ``root`` is the chip's free-running clock: behind another gate, a gate would open a cycle late.
     """
-    clock = Signal()
+    gated = Gated(Signal(), Signal())
     m.submodules += Instance(
         "clock_gate",
         i_clk=root,
-        i_enable=enable | ResetSignal(),
-        o_gated=clock,
+        i_rst=ResetSignal(),
+        i_enable=enable,
+        o_gated=gated.clock,
+        o_gated_rst=gated.reset,
     )
-    return clock
+    return gated
 
 
 def probe(
@@ -138,8 +149,8 @@ class Layer(wiring.Component):
         ]
         return m
 
-    def _place(self, m: Module, kind, clock: Value, **parameters):
-        return self.library.place(m, kind, clock=clock, reset=ResetSignal(), **parameters)
+    def _place(self, m: Module, kind, gated: Gated, **parameters):
+        return self.library.place(m, kind, clock=gated.clock, reset=gated.reset, **parameters)
 
     def _norm(self, m: Module, name: str, valid: Value):
         clock_enable = Signal()
@@ -194,14 +205,14 @@ class Layer(wiring.Component):
         plan, a, beat = self.plan, self.plan.architecture, self.plan.beat
         linear = self._linear(m, "qkv", source, {"q": ROTARY, "k": ROTARY, "v": VALUE})
         enable = Signal()
-        clock = gated_clock(m, enable, self.root)
+        gated = gated_clock(m, enable, self.root)
         query = Int(plan.widths.query)
         rotary = self._place(
-            m, Rotary, clock, heads=a.heads, kv_heads=a.kv_heads, head_width=a.head_width,
+            m, Rotary, gated, heads=a.heads, kv_heads=a.kv_heads, head_width=a.head_width,
             beat=beat, fractions=plan.rotary, query=query, position_bits=POSITION_BITS,
         )  # fmt: skip
         attention = self._place(
-            m, Attention, clock, heads=a.heads, kv_heads=a.kv_heads, head_width=a.head_width,
+            m, Attention, gated, heads=a.heads, kv_heads=a.kv_heads, head_width=a.head_width,
             context=plan.context, slots=plan.slots, beat=beat, positions=plan.positions,
             query=query,
         )  # fmt: skip

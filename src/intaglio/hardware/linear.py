@@ -102,11 +102,10 @@ class Linear(wiring.Component):
         stages = [Signal(name=name) for name in ("fetched", "multiplied", "shifted")]
         working = Cat(self.reading, *stages, self.o.valid).any()
         m.submodules += Instance(
-            "clock_gate", i_clk=ClockSignal(), i_enable=working | ResetSignal(),
-            o_gated=ClockSignal("read"),
+            "clock_gate", i_clk=ClockSignal(), i_rst=ResetSignal(), i_enable=working,
+            o_gated=ClockSignal("read"), o_gated_rst=ResetSignal("read"),
         )  # fmt: skip
         m.d.comb += [
-            ResetSignal("read").eq(ResetSignal()),
             self.step.eq(~self.o.valid | self.o.ready),
             self.busy.eq(running | working),
         ]

@@ -1,6 +1,6 @@
 """The reciprocal of a total weight, one quotient bit per cycle."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,58 +10,62 @@ DIVIDEND = 1 << 31
 
 
 class Reciprocal(wiring.Component):
-    """``2**31`` divided by the top 16 bits of ``total``, rounded down.
+    """``2**31`` divided by the top 16 bits of ``lanes`` totals, rounded down.
 
-    The reciprocal of :func:`intaglio.golden.ops.mean`. The results stand from ``gap`` cycles after
+    The reciprocals of :func:`intaglio.golden.ops.mean`. The results stand from ``gap`` cycles after
     ``start`` on until the next one: a cycle to find the top bits, then one per bit of the quotient.
 
     Members
     -------
     start : ``In(1)``, one cycle
-    total : ``In(bits)``, at least ``2**15``; read in the cycle of ``start``
-    reciprocal : ``Out(17)``
-    length : ``Out``, bits of ``total``
+    total : ``In(bits)`` by lane, at least ``2**15``; read in the cycle of ``start``
+    reciprocal : ``Out(17)`` by lane
+    length : ``Out`` by lane, bits of ``total``
     """
 
     gap = 1 + QUOTIENT_BITS
 
-    def __init__(self, *, bits: int) -> None:
+    def __init__(self, *, lanes: int, bits: int) -> None:
         if bits < DIVISOR_BITS:
             raise ValueError(f"bits must be at least {DIVISOR_BITS}, not {bits}")
-        self.bits = bits
+        self.lanes, self.bits = lanes, bits
         super().__init__(
             {
                 "start": In(1),
-                "total": In(bits),
-                "reciprocal": Out(QUOTIENT_BITS),
-                "length": Out(range(bits + 1)),
+                "total": In(bits).array(lanes),
+                "reciprocal": Out(QUOTIENT_BITS).array(lanes),
+                "length": Out(range(bits + 1)).array(lanes),
             }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        steps = Signal(range(QUOTIENT_BITS + 1))
-        divisor = Signal(DIVISOR_BITS, reset_less=True)
-        remainder = Signal(DIVISOR_BITS, reset_less=True)
-        twice, less = Signal(DIVISOR_BITS + 1), Signal(DIVISOR_BITS + 2)
-        fits = Signal()
-        m.d.comb += [
-            twice.eq(Cat(0, remainder)),
-            less.eq(twice - divisor),
-            fits.eq(~less[-1]),
-        ]
-        with m.If(self.start):
-            m.d.sync += [steps.eq(QUOTIENT_BITS), remainder.eq(DIVIDEND >> QUOTIENT_BITS)]
-            for length in range(DIVISOR_BITS, self.bits + 1):
-                with m.If(self.total[length - 1]):
-                    m.d.sync += [
-                        divisor.eq(self.total[length - DIVISOR_BITS : length]),
-                        self.length.eq(length),
-                    ]
-        with m.Elif(steps != 0):
-            m.d.sync += [
-                steps.eq(steps - 1),
-                remainder.eq(Mux(fits, less, twice)),
-                self.reciprocal.eq(Cat(fits, self.reciprocal)),
-            ]
+        steps, moving = Signal(range(QUOTIENT_BITS + 1)), Signal()
+        m.d.comb += moving.eq(self.start | (steps != 0))
+        with m.If(moving):
+            m.d.sync += steps.eq(Mux(self.start, QUOTIENT_BITS, steps - 1))
+        for lane in range(self.lanes):
+            self._lane(m, moving, lane)
         return m
+
+    def _lane(self, m: Module, moving: Signal, lane: int) -> None:
+        total, quotient = self.total[lane], self.reciprocal[lane]
+        divisor, remainder = (
+            Signal(DIVISOR_BITS, name=f"{name}_{lane}", reset_less=True)
+            for name in ("divisor", "remainder")
+        )
+        twice = Cat(Const(0, 1), remainder)
+        fits = twice >= divisor
+        top, length = total[:DIVISOR_BITS], Const(DIVISOR_BITS)
+        for size in range(DIVISOR_BITS + 1, self.bits + 1):
+            top = Mux(total[size - 1], total[size - DIVISOR_BITS : size], top)
+            length = Mux(total[size - 1], size, length)
+        with m.If(self.start):
+            m.d.sync += [divisor.eq(top), self.length[lane].eq(length)]
+        with m.If(moving):
+            m.d.sync += [
+                remainder.eq(
+                    Mux(self.start, DIVIDEND >> QUOTIENT_BITS, Mux(fits, twice - divisor, twice))
+                ),
+                quotient.eq(Cat(fits, quotient)),
+            ]
