@@ -157,3 +157,10 @@ def embed(embedding: np.ndarray, residual_step: int) -> tuple[np.ndarray, np.nda
     exact = np.ldexp(multiplier.astype(np.float64), -shift - residual_step)
     codes = np.clip(np.rint(embedding / exact[:, None]), -high - 1, high)
     return codes.astype(np.int8), multiplier.astype(np.uint16), shift
+
+
+def embedding_weights(embedding: np.ndarray, residual_step: int) -> np.ndarray:
+    """What the chip's embedding stands for: float32 [vocabulary, width]."""
+    codes, multiplier, shift = embed(embedding, residual_step)
+    scale = np.ldexp(multiplier.astype(np.float64), -shift - residual_step)
+    return (codes * scale[:, None]).astype(np.float32)

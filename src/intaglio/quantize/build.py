@@ -1,4 +1,8 @@
-"""The stage: from a checkpoint and options to an integer model."""
+"""The stage: from a checkpoint and options to an integer model.
+
+Three passes over the calibration text: the float model with its gradient (scales, widths), then
+float and chip side by side while the matrices are solved, then the refinement of all scales.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
@@ -6,26 +10,32 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from intaglio.architecture import Architecture
-from intaglio.checkpoint import Checkpoint, FloatModel
+from intaglio.checkpoint import Checkpoint, tensor_shapes
 from intaglio.errors import BadInput
 from intaglio.golden.model import MATRICES, IntModel
 from intaglio.golden.number import Widths
-from intaglio.quantize.assemble import Coded, assemble
-from intaglio.quantize.calibrate import SOURCE, Statistics, default_text, observe, spread
-from intaglio.quantize.codebook import digits, grid
+from intaglio.quantize.allocate import allocate, unit_loss
+from intaglio.quantize.assemble import Coded, assemble, embedding_weights
+from intaglio.quantize.calibrate import SOURCE, WINDOW, default_text, spread
+from intaglio.quantize.codebook import WIDTHS, digits, grid
+from intaglio.quantize.refine import refine
 from intaglio.quantize.rotate import Folded, split
 from intaglio.quantize.scales import Scales, choose_scales, output_order
+from intaglio.quantize.sensitivity import Sensitivity
 from intaglio.quantize.solve import damp, solve
+from intaglio.quantize.stream import Moments, Streams
 
 DEFAULT_CONTEXT = 2048
 CALIBRATION_WORK = 1 << 41  # block weights times tokens spent on calibration, within bounds
 CALIBRATION_TOKENS = (16384, 65536)
+SHARES = {"calibrating": 0.0, "solving": 0.35, "refining": 0.7}  # of the time, behind each step
 
 Progress = Callable[[str, float], None]
 """``progress(what, share)``: what is being done, and the share of the whole that lies behind."""
 
-Cache = MutableMapping[str, dict[str, np.ndarray]]
-"""Solved matrices by name; belongs to one checkpoint and one set of options."""
+Arrays = dict[str, np.ndarray]
+Cache = MutableMapping[str, Arrays]
+"""What is found, by step; belongs to one checkpoint and one set of options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +52,9 @@ class QuantizeOptions:
 
     ``uniform``: the same width for every matrix. ``context``: None for the smaller of the model's
     and 2048. ``calibration``: a text, None for the one that comes with the compiler, of which
-    ``tokens`` are used (None: by the model's size). ``head_bits``: width of the head. ``forms``: a
-    given form for every matrix (``layers.0.q`` ... ``head``), as of a base chip, instead of
-    choosing.
+    ``tokens`` are used (None: by the model's size). ``head_bits``: width of the head.
+    ``refinement``: steps of the refinement of scales. ``forms``: a given form for every matrix
+    (``layers.0.q`` ... ``head``), as of a base chip, instead of choosing.
     """
 
     bits: float = 4.0
@@ -54,6 +64,7 @@ class QuantizeOptions:
     tokens: int | None = None
     widths: Widths = field(default_factory=Widths)
     head_bits: int = 8
+    refinement: int = 64
     forms: Mapping[str, Form] | None = field(default=None, repr=False)
 
 
@@ -71,26 +82,174 @@ def quantize(
 ) -> IntModel:
     """Quantize ``checkpoint``: the same checkpoint and options give the same model.
 
-    ``cache`` keeps what is solved, so that an interrupted run can go on; ``progress`` is called
+    ``cache`` keeps what is found, so that an interrupted run can go on; ``progress`` is called
     before every step.
     """
-    options, report = options or QuantizeOptions(), progress or (lambda *_: None)
-    cache = {} if cache is None else cache
-    folded = Folded(checkpoint)
-    report("calibrating", 0.0)
-    statistics = calibrate(checkpoint, folded, options)
-    scales = choose_scales(statistics, options.widths)
-    names = list(matrix_names(folded.architecture))
-    forms = options.forms or uniform_forms(folded, options)
-    coded = {}
-    for index, name in enumerate(names):
-        report(f"solving {name}", 0.4 + 0.6 * index / len(names))
-        if name not in cache:
-            cache[name] = solve_matrix(folded, statistics, scales, name, forms[name])
-        coded[name] = Coded(forms[name].bits, **cache[name])
-    context = chosen_context(folded.architecture, options)
-    scales = replace(scales, architecture=replace(scales.architecture, context=context))
-    return assemble(scales, coded, folded.fold("embedding"))
+    options = options or QuantizeOptions()
+    check_options(checkpoint.architecture, options)
+    run = Run(checkpoint, options, {} if cache is None else cache, progress or (lambda *_: None))
+    run.look()
+    run.solve()
+    run.refine()
+    return run.assemble()
+
+
+def check_options(architecture: Architecture, options: QuantizeOptions) -> None:
+    """Raise :class:`BadInput` for options that no model can have."""
+    if not WIDTHS[0] <= options.bits <= WIDTHS[-1]:
+        raise BadInput(f"bits must be from {WIDTHS[0]} to {WIDTHS[-1]}, not {options.bits}")
+    if options.uniform:
+        digits(options.bits)
+    digits(options.head_bits)
+    if options.context is not None and not 1 <= options.context <= architecture.context:
+        raise BadInput(
+            f"context must be from 1 to the model's {architecture.context}, not {options.context}"
+        )
+    for name in matrix_names(architecture) if options.forms is not None else ():
+        form = (options.forms or {}).get(name)
+        if form is None or form.extras > matrix_shape(architecture, name)[1]:
+            raise BadInput(f"form of {name} must fit the checkpoint, not {form}")
+
+
+class Run:
+    """One quantization on its way: what each step finds is in ``cache``."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, options: QuantizeOptions, cache: Cache, progress: Progress
+    ) -> None:
+        self.options, self.cache, self.progress = options, cache, progress
+        self.folded = Folded(checkpoint)
+        self.architecture = self.folded.architecture
+        self.windows = calibration_windows(checkpoint, options)
+        self.names = list(matrix_names(self.architecture))
+
+    def look(self) -> None:
+        """Choose scales, widths and the weights of tokens."""
+        if "look" not in self.cache:
+            found = Sensitivity(self.folded, self.options.widths.norm)
+            for index, ids in enumerate(self.windows):
+                self._report("calibrating", "text", index / len(self.windows))
+                found.run([ids])
+            scales = choose_scales(found.statistics, self.options.widths)
+            forms = self._forms(found, scales)
+            tokens = {f"tokens.{name}": found.tokens(*place(self.architecture, name))
+                      for name in self.names}  # fmt: skip
+            pairs = np.array([(forms[name].bits, forms[name].extras) for name in self.names])
+            self.cache["look"] = {"forms": pairs, **tokens, **scales.arrays()}
+        arrays = self.cache["look"]
+        self.scales = Scales.from_arrays(self.architecture, self.options.widths, arrays)
+        self.forms = {
+            name: Form(int(bits), int(extras))
+            for name, (bits, extras) in zip(self.names, arrays["forms"], strict=True)
+        }
+
+    def solve(self) -> None:
+        """Solve every matrix, in the order of the data's flow."""
+        if all(name in self.cache for name in self.names):
+            return
+        embedding = embedding_weights(self.folded.fold("embedding"), self.scales.residual_step)
+        streams = Streams(self.folded, embedding, self.scales, self.windows)
+        for layer in range(self.architecture.layers):
+            streams.layer(layer, self._solve, self._tokens)
+        streams.head(self._solve, self._tokens)
+
+    def refine(self) -> None:
+        """Move all scales together."""
+        if self.options.refinement and "refined" not in self.cache:
+            self.cache["refined"] = refine(
+                self.folded, self._quantized(), self.windows, self.options.refinement,
+                lambda share: self._report("refining", "scales", share),
+            )  # fmt: skip
+
+    def assemble(self) -> IntModel:
+        """Put the model together."""
+        context = self.options.context or min(self.architecture.context, DEFAULT_CONTEXT)
+        scales = replace(self.scales, architecture=replace(self.architecture, context=context))
+        coded = {name: self._coded(name) for name in self.names}
+        return assemble(scales, coded, self.folded.fold("embedding"))
+
+    def _report(self, step: str, what: str, share: float) -> None:
+        behind = SHARES[step]
+        ahead = min((other for other in SHARES.values() if other > behind), default=1.0)
+        self.progress(f"{step} {what}", behind + (ahead - behind) * share)
+
+    def _forms(self, found: Sensitivity, scales: Scales) -> dict[str, Form]:
+        if self.options.forms is not None:
+            return {name: self.options.forms[name] for name in self.names}
+        a, blocks = self.architecture, self.names[:-1]
+        sizes = {name: int(np.prod(matrix_shape(a, name))) for name in self.names}
+        if self.options.uniform:
+            widths = dict.fromkeys(blocks, int(self.options.bits))
+        else:
+            losses = {name: self._unit_loss(found, scales, name) for name in blocks}
+            widths = allocate(losses, sizes, self.options.bits)
+        widths["head"] = self.options.head_bits
+        return {name: form_of(width, matrix_shape(a, name)[1]) for name, width in widths.items()}
+
+    def _unit_loss(self, found: Sensitivity, scales: Scales, name: str) -> float:
+        layer, short = place(self.architecture, name)
+        unit = np.broadcast_to(
+            scales.inputs(layer, short), matrix_shape(self.architecture, name)[1]
+        )
+        hessian = found.statistics.hessians[layer, SOURCE[short]] / found.statistics.tokens
+        hessian = damp(hessian / unit[:, None] / unit[None, :])
+        return unit_loss(
+            self.folded.fold(name) * unit,
+            hessian,
+            found.energy[layer, short] / found.statistics.tokens,
+        )
+
+    def _tokens(self, layer: int, name: str) -> np.ndarray:
+        return self.cache["look"][f"tokens.{full_name(self.architecture, layer, name)}"]
+
+    def _solve(self, layer: int, short: str, moments: Callable[[], Moments]) -> np.ndarray:
+        """Solve one matrix, or take it from the cache: its weights in the checkpoint's order."""
+        name = full_name(self.architecture, layer, short)
+        self._report("solving", name, self.names.index(name) / len(self.names))
+        if name not in self.cache:
+            form = self.forms[name]
+            order = output_order(self.architecture, short)
+            unit = np.broadcast_to(
+                self.scales.inputs(layer, short), matrix_shape(self.architecture, name)[1]
+            )
+            self.cache[name] = solve_matrix(self.folded.fold(name), moments(), order, unit, form)
+        return self._weights(name)
+
+    def _coded(self, name: str) -> Coded:
+        arrays = self.cache[name]
+        scale = arrays["scale"]
+        factor = self.cache.get("refined", {}).get(name)
+        if factor is not None:
+            scale = (
+                scale * factor[output_order(self.architecture, place(self.architecture, name)[1])]
+            )
+        return Coded(self.forms[name].bits, arrays["levels"], scale, arrays["extra"])
+
+    def _weights(self, name: str) -> np.ndarray:
+        """What the solved levels stand for, before refinement: float32, the checkpoint's order."""
+        layer, short = place(self.architecture, name)
+        arrays = self.cache[name]
+        weights = arrays["levels"] * arrays["scale"][:, None] / self.scales.inputs(layer, short)
+        ordered = np.empty(weights.shape, np.float32)
+        ordered[output_order(self.architecture, short)] = weights
+        return ordered
+
+    def _quantized(self) -> "Quantized":
+        embedding = embedding_weights(self.folded.fold("embedding"), self.scales.residual_step)
+        return Quantized(self.architecture, {"embedding": embedding}, self._weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """The quantized model's weights as a folded checkpoint, without norms."""
+
+    architecture: Architecture
+    fixed: dict[str, np.ndarray]
+    solved: Callable[[str], np.ndarray]
+
+    def tensor(self, name: str) -> np.ndarray:
+        """One tensor: float32."""
+        return self.fixed[name] if name in self.fixed else self.solved(name)
 
 
 def matrix_names(architecture: Architecture) -> Iterator[str]:
@@ -100,50 +259,61 @@ def matrix_names(architecture: Architecture) -> Iterator[str]:
     yield "head"
 
 
-def chosen_context(architecture: Architecture, options: QuantizeOptions) -> int:
-    """The chip's context: as asked for, at most the model's."""
-    if options.context is None:
-        return min(architecture.context, DEFAULT_CONTEXT)
-    if not 1 <= options.context <= architecture.context:
-        raise BadInput(
-            f"context must be from 1 to the model's {architecture.context}, not {options.context}"
-        )
-    return options.context
+def place(architecture: Architecture, name: str) -> tuple[int, str]:
+    """Layer and short name of a matrix; the head is in the layer after the last."""
+    prefix, short = split(name)
+    return int(prefix.split(".")[1]) if prefix else architecture.layers, short
 
 
-def calibrate(checkpoint: Checkpoint, folded: Folded, options: QuantizeOptions) -> Statistics:
-    """Run the calibration text through the folded float model."""
-    a = folded.architecture
+def full_name(architecture: Architecture, layer: int, short: str) -> str:
+    """Inverse of :func:`place`."""
+    return short if layer == architecture.layers else f"layers.{layer}.{short}"
+
+
+def matrix_shape(architecture: Architecture, name: str) -> tuple[int, ...]:
+    """Outputs and inputs of a matrix."""
+    return tensor_shapes(architecture)[name]
+
+
+def form_of(width: float, inputs: int) -> Form:
+    """The form of a whole matrix of one width."""
+    bits, count = digits(width)
+    return Form(bits, inputs if count == 2 else 0)
+
+
+def calibration_windows(checkpoint: Checkpoint, options: QuantizeOptions) -> list[np.ndarray]:
+    """The calibration text as windows of tokens."""
+    a = checkpoint.architecture
     text = default_text() if options.calibration is None else options.calibration
     ids = np.array(checkpoint.tokenizer.encode(text), np.int64)
     if len(ids) < 2:
         raise BadInput("calibration text must have at least two tokens")
     low, high = CALIBRATION_TOKENS
     tokens = options.tokens or min(max(CALIBRATION_WORK // a.block_parameters, low), high)
-    model = FloatModel(folded)
-    windows = spread(ids, tokens, min(512, a.context))
-    return observe(model.hidden, folded, windows, norm_bits=options.widths.norm)
-
-
-def uniform_forms(folded: Folded, options: QuantizeOptions) -> dict[str, Form]:
-    """The same width for every block matrix."""
-    forms = {}
-    for name in matrix_names(folded.architecture):
-        bits, count = digits(options.head_bits if name == "head" else int(options.bits))
-        forms[name] = Form(bits, folded.shapes[name][1] if count == 2 else 0)
-    return forms
+    return spread(ids, tokens, min(WINDOW, a.context))
 
 
 def solve_matrix(
-    folded: Folded, statistics: Statistics, scales: Scales, name: str, form: Form
-) -> dict[str, np.ndarray]:
-    """Solve one matrix on the integers that the chip will feed it."""
-    prefix, short = split(name)
-    layer = int(prefix.split(".")[1]) if prefix else folded.architecture.layers
-    weights = folded.fold(name)[output_order(folded.architecture, short)]
-    unit = np.broadcast_to(scales.inputs(layer, short), weights.shape[1])
-    hessian = damp(statistics.hessians[layer, SOURCE[short]] / unit[:, None] / unit[None, :])
+    weights: np.ndarray, moments: Moments, order: np.ndarray | slice, unit: np.ndarray, form: Form
+) -> Arrays:
+    """Solve one matrix on the integers that the chip will feed it.
+
+    ``weights`` [outputs, inputs] float64 in the checkpoint's order, ``unit`` [inputs]: float per
+    integer of an input.
+    """
+    target = repaired(weights, moments) * unit[None, :]
+    hessian = damp(moments.chip / unit[:, None] / unit[None, :])
     extra = np.zeros(len(unit), bool)
     extra[np.argsort(-np.diagonal(hessian), kind="stable")[: form.extras]] = True
-    solved = solve(weights * unit[None, :], hessian, grid(form.bits, form.extras > 0), extra)
+    solved = solve(target[order], hessian, grid(form.bits, form.extras > 0), extra)
     return {"levels": solved.levels, "scale": solved.scale, "extra": extra}
+
+
+def repaired(weights: np.ndarray, moments: Moments) -> np.ndarray:
+    """The float weights that do on the chip's inputs what ``weights`` do on the true ones."""
+    chip = moments.chip.astype(np.float64)
+    added = damp(chip) - chip
+    wanted = weights @ (moments.cross + added)
+    if moments.short is not None:
+        wanted += moments.short
+    return np.linalg.solve(chip + added, wanted.T).T

@@ -1,20 +1,17 @@
 """What activations look like on text: the Hessian of every matrix, and the ranges of the rest.
 
-A float forward pass hands its activations to a :class:`Statistics`, window by window.
+A float forward pass shows its activations to :meth:`Statistics.tap`, window by window, by the names
+of :meth:`intaglio.checkpoint.forward.FloatModel.logits` and ``up`` [T, inner].
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import resources
 
 import numpy as np
 
-from intaglio.checkpoint.forward import Weights
+from intaglio.architecture import Architecture
 
 Tap = Callable[[int, str, np.ndarray], None]
-Forward = Callable[[np.ndarray, Tap], object]
-"""``forward(ids, tap)`` runs one window and shows its activations to ``tap(layer, name, array)``,
-by the names of :meth:`intaglio.checkpoint.forward.FloatModel.logits`."""
-
 INPUTS = {
     "attention_input": "attention",
     "attention_output": "o",
@@ -28,7 +25,6 @@ SOURCE = {
 }  # fmt: skip
 NORM_CLIPS = np.linspace(3.0, 8.0, 21)
 WINDOW = 512
-UP_TOKENS = 2048
 
 
 class Statistics:
@@ -38,13 +34,11 @@ class Statistics:
     is the layer after the last. ``query``, ``key``: by layer, largest length of each rotary pair
     [heads, head_width / 2]; ``value``: by layer, largest magnitude [kv_heads, head_width].
     ``norms``: by (layer, input name), the squared error of clipping at each of ``NORM_CLIPS``.
-    ``residual``: the largest magnitude in the residual stream. ``up``: by layer, that of the
-    outputs of ``up`` over the first windows.
+    ``up``: by layer, largest magnitude. ``residual``: that of the whole residual stream.
     """
 
-    def __init__(self, weights: Weights, norm_bits: int = 8) -> None:
-        self.weights = weights
-        self.architecture = weights.architecture
+    def __init__(self, architecture: Architecture, norm_bits: int = 8) -> None:
+        self.architecture = architecture
         self.norm_high = (1 << norm_bits - 1) - 1
         self.tokens = 0
         self.hessians: dict[tuple[int, str], np.ndarray] = {}
@@ -61,9 +55,8 @@ class Statistics:
             self._add_outer((layer, INPUTS[name]), array)
         if name in ("attention_input", "mlp_input", "head_input"):
             self._add_clips((layer, INPUTS[name]), array)
-        if name == "mlp_input" and self.tokens < UP_TOKENS:
-            up = float(np.abs(array @ self.weights.tensor(f"layers.{layer}.up").T).max())
-            self.up[layer] = max(self.up.get(layer, 0.0), up)
+        elif name == "up":
+            self.up[layer] = max(self.up.get(layer, 0.0), float(np.abs(array).max()))
         elif name == "query":
             raise_to(self.query, layer, pair_lengths(array))
         elif name == "key":
@@ -103,21 +96,6 @@ def pair_lengths(x: np.ndarray) -> np.ndarray:
 def raise_to(peaks: dict[int, np.ndarray], layer: int, found: np.ndarray) -> None:
     """Keep the elementwise maximum."""
     peaks[layer] = np.maximum(peaks[layer], found) if layer in peaks else found
-
-
-def observe(
-    forward: Forward,
-    weights: Weights,
-    windows: Iterable[np.ndarray],
-    *,
-    norm_bits: int = 8,
-) -> Statistics:
-    """Run ``windows`` of tokens through ``forward`` and gather its statistics."""
-    statistics = Statistics(weights, norm_bits)
-    for ids in windows:
-        forward(ids, statistics.tap)
-        statistics.tokens += len(ids)
-    return statistics
 
 
 def default_text() -> str:

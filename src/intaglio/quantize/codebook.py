@@ -70,8 +70,8 @@ def nearest_table(levels: np.ndarray, reach: int) -> np.ndarray:
     return np.where(middle - below < above - middle, below, above).astype(np.int16)
 
 
-def digits(width: int) -> tuple[int, int]:
+def digits(width: float) -> tuple[int, int]:
     """Bits of a digit and number of digits of a width."""
     if width not in DIGITS:
         raise BadInput(f"width of a matrix must be one of {WIDTHS} bits, not {width!r}")
-    return DIGITS[width]
+    return DIGITS[int(width)]

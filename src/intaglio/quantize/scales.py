@@ -6,7 +6,7 @@ sigmoid's table; ``up`` one per layer, carried by ``down``; the residual one pow
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -58,6 +58,32 @@ class Scales:
     layers: tuple[LayerScales, ...]
     norm: float
     residual_step: int
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything as named arrays, for a cache."""
+        stacked = {
+            f"scales.{part.name}": np.array([getattr(at, part.name) for at in self.layers])
+            for part in fields(LayerScales)
+        }
+        ends = np.array([self.norm, self.residual_step], np.float64)
+        return {**stacked, "scales.ends": ends}
+
+    @classmethod
+    def from_arrays(
+        cls, architecture: Architecture, widths: Widths, arrays: dict[str, np.ndarray]
+    ) -> "Scales":
+        """Inverse of :meth:`arrays`; others among ``arrays`` are left alone."""
+
+        def layer(index: int) -> LayerScales:
+            parts = {
+                part.name: arrays[f"scales.{part.name}"][index] for part in fields(LayerScales)
+            }
+            parts["score_shift"] = int(parts["score_shift"])
+            return LayerScales(**parts)
+
+        layers = tuple(layer(index) for index in range(architecture.layers))
+        norm, step = arrays["scales.ends"].tolist()
+        return cls(architecture, widths, layers, norm, int(step))
 
     def inputs(self, layer: int, name: str) -> np.ndarray | float:
         """Float per unit of the integers that a matrix takes, per input or for all."""

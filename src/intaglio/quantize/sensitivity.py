@@ -1,0 +1,66 @@
+"""How much the model's predictions suffer where an output or a token is off: Fisher information.
+
+Labels are drawn from the float model's own predictions, so that the mean square of a gradient is
+the curvature of the divergence between its predictions and those of a nearby model.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from intaglio.checkpoint.forward import Weights, softmax
+from intaglio.quantize.calibrate import Statistics
+from intaglio.quantize.gradient import Differentiable
+
+SEED = 0x1A7A6110
+HEAVIEST = 20.0  # of a token, in mean weights
+
+
+class Sensitivity:
+    """Statistics of the float model's activations together with those of its gradients.
+
+    ``energy``: by (layer, matrix), the gradient by each output squared and summed over tokens:
+    float64 [outputs].
+    """
+
+    def __init__(self, weights: Weights, norm_bits: int = 8) -> None:
+        self.statistics = Statistics(weights.architecture, norm_bits)
+        self.model = Differentiable(weights)
+        self.energy: dict[tuple[int, str], np.ndarray] = {}
+        self._tokens: dict[tuple[int, str], list[np.ndarray]] = {}
+        self._random = np.random.default_rng(SEED)
+
+    def run(self, windows: Sequence[np.ndarray]) -> None:
+        """Take in windows of tokens."""
+        for ids in windows:
+            self.model.run(ids, self._seed, self._see, self.statistics.tap)
+            self.statistics.tokens += len(ids)
+
+    def tokens(self, layer: int, name: str) -> np.ndarray:
+        """The weight of every token for a matrix, about 1 on average: float32 [tokens]."""
+        weight = np.concatenate(self._tokens[layer, name])
+        mean = float(weight.mean(dtype=np.float64))
+        if mean == 0:
+            return np.ones_like(weight)
+        return np.minimum(weight / np.float32(mean), np.float32(HEAVIEST))
+
+    def _seed(self, hidden: np.ndarray) -> np.ndarray:
+        head = self.model.weight("head")
+        gradient = softmax(hidden @ head.T)
+        at = np.arange(len(gradient)), self._draw(gradient)
+        gradient[at] -= 1
+        self._see(self.model.architecture.layers, "head", hidden, hidden, gradient)
+        return gradient @ head
+
+    def _draw(self, shares: np.ndarray) -> np.ndarray:
+        cumulative = np.cumsum(shares, axis=1)
+        target = self._random.random(len(shares), np.float32) * cumulative[:, -1]
+        return np.minimum((cumulative < target[:, None]).sum(1), shares.shape[1] - 1)
+
+    def _see(
+        self, layer: int, name: str, _: np.ndarray, __: np.ndarray, gradient: np.ndarray
+    ) -> None:
+        square = np.square(gradient)
+        self._tokens.setdefault((layer, name), []).append(square.mean(1))
+        energy = square.sum(0, dtype=np.float64)
+        self.energy[layer, name] = self.energy.get((layer, name), 0.0) + energy
