@@ -57,8 +57,8 @@ def test_rotary_computes_the_golden_ops(heads, kv_heads, head_width, beat, query
     parts = [vectors(rng, rotary) for _ in positions]
     jobs = [job(rotary, *pair) for pair in zip(positions, parts, strict=True)]
     flows = run(rotary, jobs, stall=stall, gated=gated, seed=beat)
-    for flow, *pair in zip(flows, positions, parts, strict=True):
-        np.testing.assert_array_equal(flow["o"].array, expected(rotary, *pair))
+    for flow, position, part in zip(flows, positions, parts, strict=True):
+        np.testing.assert_array_equal(flow["o"].array, expected(rotary, position, part))
 
 
 def test_every_entry_of_the_sine_table():
