@@ -17,7 +17,7 @@ from hardwire import hardwired, settled
 from llama import Shape
 from safetensors.torch import save_file
 from tokens import END_OF_TEXT_ID, encode
-from train_bundled import SEED, THREADS
+from train_bundled import SEED, THREADS, TOKENS_PER_STEP
 
 HERE = Path(__file__).parent
 BITS = 4
@@ -82,6 +82,7 @@ def facts(work: Path, folder: Path) -> dict[str, str]:
         "seed": str(SEED),
         "threads": str(THREADS),
         "step": str(stored["step"]),
+        "tokens_seen": f"{stored['step'] * TOKENS_PER_STEP / 1e6:.0f}",
         "minutes": f"{stored['seconds'] / 60:.0f}",
         "parameters": f"{sum(weight.numel() for weight in weights.values()):,}",
         "library_files": str(len(library)),

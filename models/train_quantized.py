@@ -15,19 +15,30 @@ import torch
 from corpus import held_out
 from evaluate import bits_per_byte
 from hardwire import Hardwiring, hardwired
-from llama import Shape, Weights, loss, turns
+from llama import Shape, Weights
 from tokenizers import Tokenizer
-from train_bundled import ADAM_RATE, MUON_RATE, SEED, Batches, Run, prepare
+from train_bundled import ADAM_RATE, MUON_RATE, SEED, Batches, Gradient, Run, prepare
 
 BITS = 4
-STEPS, LENGTH, TESTS = 1200, 512, 0.0625
-WARM_UP = 40
+STEPS, LENGTH, TESTS = 200, 512, 0.0625
+WARM_UP = 20
 SHARE_OF_RATE = 0.3
 
 
 def rate(step: int) -> float:
     """Return the share of the float model's learning rate: warm-up, then a linear fall to zero."""
     return SHARE_OF_RATE * min((step + 1) / WARM_UP, (STEPS - step) / (STEPS - WARM_UP))
+
+
+def passed_on(weights: Weights, rounded: Weights, gradients: Weights) -> Weights:
+    """Take the gradient with respect to hardwired weights on to the float weights behind them."""
+    changing = [name for name, weight in rounded.items() if weight.requires_grad]
+    found = torch.autograd.grad(
+        [rounded[name] for name in changing],
+        list(weights.values()),
+        [gradients[name] for name in changing],
+    )
+    return dict(zip(weights, found, strict=True))
 
 
 def report(run: Run, shape: Shape, tokenizer: Tokenizer, texts: dict[str, str]) -> None:
@@ -43,21 +54,23 @@ def train(start: Path, work: Path, stop: int) -> Weights:
     """Train up to step ``stop`` from the checkpoint in ``start``, resuming where it was left."""
     shape, tokenizer, library, tests = prepare(start)
     batches = Batches(library, tests, LENGTH, TESTS, SEED + 200)
-    run, texts, turn = Run(torch.load(start / "checkpoint.pt")["weights"]), held_out(), turns(shape)
+    run, texts = Run(torch.load(start / "checkpoint.pt")["weights"]), held_out()
     work.mkdir(parents=True, exist_ok=True)
     run.resume(work / "checkpoint.pt")
-    hardwiring, compiled = Hardwiring(shape, BITS), torch.compile(loss, dynamic=False)
+    hardwiring, gradient = Hardwiring(shape, BITS), Gradient(shape)
     while run.step < stop:
         if run.step % 100 == 0:
             hardwiring.scales.clear()  # searched again, so that a resumed run does the same
         share = rate(run.step)
         rounded = hardwiring(run.weights)
-        with torch.autocast("cpu", torch.bfloat16):
-            nats = compiled(rounded, batches.batch(run.step), shape, turn)
-        run.descend(nats, MUON_RATE * share, ADAM_RATE * share)
+        leaves = {name: weight.detach().requires_grad_() for name, weight in rounded.items()}
+        nats, found = gradient(leaves, batches.batch(run.step))
+        run.descend(
+            nats, passed_on(run.weights, rounded, found), MUON_RATE * share, ADAM_RATE * share
+        )
         if run.step % 100 == 0 or run.step == stop:
             run.save(work / "checkpoint.pt")
-        if run.step % 300 == 0 or run.step == stop:
+        if run.step == stop:
             report(run, shape, tokenizer, texts)
     return run.weights
 
