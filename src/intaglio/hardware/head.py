@@ -1,7 +1,8 @@
 """The end of the chain: final norm, head, sampler."""
 
-from amaranth.hdl import Const, Module, Signal, Value
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect
 
 from intaglio.golden.number import LOGIT, Int
@@ -82,29 +83,47 @@ class Head(wiring.Component):
                 m.d.sync += [header.eq(self.i.payload.header), inside.eq(1)]
 
         linear = self._linear(m, norm.o)
-        sampler, done = self._sampler(m, linear.o), Signal()
+        chosen = self._settings(m, norm.i.valid & norm.i.ready & ~inside)
+        sampler, done = self._sampler(m, linear.o, chosen), Signal()
+        m.submodules.port = port = SyncFIFO(width=beat * LOGIT.bits, depth=2)
         m.d.comb += [
-            self.logits.payload.header.eq(self.header),
-            self.logits.payload.data.eq(Value.cast(linear.o.payload)),
-            self.o.payload.eq(sampler.o.payload),
-            self.o.valid.eq(sampler.o.valid),
-            sampler.o.ready.eq(self.o.ready),
-            done.eq(self.o.valid & self.o.ready),
+            port.w_data.eq(Value.cast(linear.o.payload)),
+            port.w_en.eq(linear.o.valid & chosen["host"]),
+            sampler.i.valid.eq(linear.o.valid & ~chosen["host"]),
+            linear.o.ready.eq(Mux(chosen["host"], port.w_rdy, sampler.i.ready)),
+            self.logits.payload.header.eq(header),
+            self.logits.payload.data.eq(port.r_data),
+            self.logits.valid.eq(port.r_rdy),
+            port.r_en.eq(self.logits.ready),
         ]
-        with m.If(self.host):
-            m.d.comb += [
-                self.logits.valid.eq(linear.o.valid),
-                linear.o.ready.eq(self.logits.ready),
-                done.eq(linear.o.valid & linear.o.ready & (sent == columns - 1)),
-            ]
-        with m.Else():
-            m.d.comb += [sampler.i.valid.eq(linear.o.valid), linear.o.ready.eq(sampler.i.ready)]
-        with m.If(linear.o.valid & linear.o.ready):
+        # a register before the port: what the host does is not part of the sampler's logic
+        token, full = Signal(TOKEN_BITS), Signal()
+        m.d.comb += [
+            sampler.o.ready.eq(~full),
+            self.o.valid.eq(full),
+            self.o.payload.eq(token),
+            done.eq(
+                (self.o.valid & self.o.ready)
+                | (self.logits.valid & self.logits.ready & (sent == columns - 1))
+            ),
+        ]
+        with m.If(sampler.o.valid & ~full):
+            m.d.sync += [token.eq(sampler.o.payload), full.eq(1)]
+        with m.If(self.logits.valid & self.logits.ready):
             m.d.sync += sent.eq(sent + 1)
         with m.If(done):
-            m.d.sync += [inside.eq(0), received.eq(0), sent.eq(0)]
+            m.d.sync += [inside.eq(0), full.eq(0), received.eq(0), sent.eq(0)]
         self._show(m, norm.o, linear.o)
         return m
+
+    def _settings(self, m: Module, first: Value) -> dict[str, Signal]:
+        """The settings as they are when a position has come: registers of the head's own."""
+        names, taken = ("beta", "top_k", "top_p", "seed", "host"), Signal()
+        chosen = {name: Signal.like(getattr(self, name), name=f"chosen_{name}") for name in names}
+        m.d.sync += taken.eq(first)
+        with m.If(taken):
+            m.d.sync += [register.eq(getattr(self, name)) for name, register in chosen.items()]
+        return chosen
 
     def _linear(self, m: Module, source):
         enable = Signal()
@@ -116,19 +135,19 @@ class Head(wiring.Component):
         m.d.comb += [enable.eq(linear.busy | source.valid), linear.id.eq(0), linear.lift.eq(0)]
         return linear
 
-    def _sampler(self, m: Module, source):
+    def _sampler(self, m: Module, source, chosen: dict[str, Signal]):
         enable = Signal()
         sampler = self.library.place(
             m, Sampler, **gated_clock(m, enable, self.root)._asdict(),
             vocabulary=self.plan.architecture.vocabulary, beat=self.plan.beat,
         )  # fmt: skip
         m.d.comb += [
-            enable.eq(sampler.busy | (source.valid & ~self.host)),
+            enable.eq(sampler.busy | sampler.i.valid),
             sampler.i.payload.eq(source.payload),
-            sampler.beta.eq(self.beta),
-            sampler.top_k.eq(self.top_k),
-            sampler.top_p.eq(self.top_p),
-            sampler.seed.eq(self.seed),
+            sampler.beta.eq(chosen["beta"]),
+            sampler.top_k.eq(chosen["top_k"]),
+            sampler.top_p.eq(chosen["top_p"]),
+            sampler.seed.eq(chosen["seed"]),
             sampler.position.eq(self.header.position),
         ]
         return sampler

@@ -49,7 +49,8 @@ class Schedule:
         """Cycles from the head's first beat in to its token."""
         columns = -(-self.plan.architecture.vocabulary // self.plan.beat)
         gaps = norm_gap(self.plan) + linear_gap([self.plan.head])
-        return 2 * (self.beats - 1) + gaps + (columns - 1) + sampler_gap(self.plan, sampling)
+        chosen = sampler_gap(self.plan, sampling) + TOKEN_REGISTER
+        return 2 * (self.beats - 1) + gaps + (columns - 1) + chosen
 
     def token(self, position: int, sampling: Sampling | None = None) -> int:
         """Cycles from a token's entrance to the next token's, at ``position``, for one user."""
@@ -145,6 +146,7 @@ GATE_GAP = 9
 ATTENTION_GAP = 33  # pipelines of both passes 5 and 5, reciprocal 18, output 5
 DRAIN = 4  # of a fabric after its last bit cycle
 NARROW_STAGES = 4
+TOKEN_REGISTER = 1  # between the sampler and the port
 SAMPLER_RANKED = 2
 SAMPLER_CHOICE = 36  # weights 8, the cut and the choice: a binary search of 12 each, and registers
 NORM_GAP = 15
