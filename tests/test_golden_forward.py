@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -269,6 +270,37 @@ def test_every_traced_value_equals_the_reference(shape):
     assert found.keys() == want.keys()
     for key, values in found.items():
         assert values.tolist() == want[key], key
+
+
+def loud(model: IntModel) -> IntModel:
+    """The same model with its outputs 2**7 to 2**11 times as large, as far as its shifts allow."""
+    least = {"o": 16 - model.widths.attention, "down": 32 - model.widths.product}
+
+    def louder(name: str, matrix: Matrix) -> Matrix:
+        more = 11 if name in ("gate", "head") else 7
+        shift = np.maximum(matrix.shift.astype(int) - more, least.get(name, 0))
+        return replace(matrix, shift=shift.astype(np.uint8))
+
+    layers = tuple(
+        replace(layer, **{name: louder(name, matrix) for name, matrix in layer.matrices()})
+        for layer in model.layers
+    )
+    return replace(model, layers=layers, head=louder("head", model.head))
+
+
+def test_every_saturated_value_equals_the_reference():
+    model = loud(random_model(6, random_architecture(vocabulary=40), **MIXED))
+    tokens = np.random.default_rng(3).integers(0, 40, 6).tolist()
+    _, found = traced(Golden(model), tokens)
+    want = trace_of(model, tokens)
+    for key, values in found.items():
+        assert values.tolist() == want[key], key
+    ends = {"q": 16, "k": 16, "v": 8, "rotary_q": 12, "rotary_k": 8, "gate": 24, "up": 20,
+            "product": 32, "logits": 24}  # fmt: skip
+    for (layer, op), values in found.items():
+        if op in ends:
+            assert (values == Int(ends[op]).low).any(), (layer, op)
+            assert (values == Int(ends[op]).high).any(), (layer, op)
 
 
 def test_trace_names_and_order():
