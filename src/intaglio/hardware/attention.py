@@ -1,7 +1,6 @@
 """Attention of one position, beside the memory of keys and values that it reads."""
 
 from functools import reduce
-from itertools import chain
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
@@ -24,6 +23,7 @@ from intaglio.hardware.reciprocal import DIVISOR_BITS, QUOTIENT_BITS, Reciprocal
 from intaglio.hardware.rounding import doubled, halved, named, saturated
 
 GROUP = 8  # products that one register's adder tree takes
+QUERY_BITS = 16  # of a raised query in its memory
 WORD = 32  # bits of a partial sum: simulators are fastest on whole machine words
 OFFSET = 1 << KEY.bits - 1  # what keys and values are raised by, to be unsigned
 SCORE_SHIFT_BITS = 5
@@ -134,18 +134,16 @@ class Attention(wiring.Component):
         scores = self._score(m, keys)
         weights = self._weigh(m, scores)
         sums, totals = self._accumulate(m, weights, values)
-        reciprocals = self._divide(m, totals)
-        self._give(m, sums, totals, reciprocals)
+        reciprocal = self._divide(m, totals)
+        self._give(m, sums, totals, reciprocal)
         return m
 
     def _control(self, m: Module) -> None:
-        """Where the work stands: beats taken, words addressed, what the pipelines hold."""
-        self.beats = (self.heads + 2 * self.kv_heads) * self.chunks
+        """Where the work stands: words addressed, and what the pipelines hold of them."""
         lane_bits = self.positions.bit_length() - 1
-        self.accept, self.finished = Signal(), Signal()
-        self.count, self.index = Signal(range(self.beats)), Signal(range(self.beats))
-        self.held, taking = Signal(), Signal(init=1)
         depth = self.slots * self.words
+        self.finished, self.taking = Signal(), Signal(init=1)
+        ended = self._count(m)
         self.base, self.final, self.address = (
             Signal(range(depth), name=name) for name in ("base", "final", "address")
         )
@@ -153,14 +151,10 @@ class Attention(wiring.Component):
         self.lane = Signal(range(self.positions)) if lane_bits else Const(0, 1)
 
         # one bit per stage that the words of a pass have reached, and the last word's among them
-        self.scoring = Signal(SCORED + 1)
-        self.scored = Signal(SCORED + 1)
-        self.weighing = Signal(WEIGHED + 1)
-        self.weighed = Signal(WEIGHED + 1)
+        self.scoring, self.scored = Signal(SCORED + 1), Signal(SCORED + 1)
+        self.weighing, self.weighed = Signal(WEIGHED + 1), Signal(WEIGHED + 1)
         score_on, weigh_on = Signal(), Signal()
         m.d.comb += [
-            self.i.ready.eq(taking),
-            self.accept.eq(self.i.valid & taking),
             last_step.eq(self.position >> lane_bits),
             self.scoring[0].eq(score_on),
             self.scored[0].eq(score_on & (self.address == self.final)),
@@ -174,35 +168,46 @@ class Attention(wiring.Component):
             m.d.comb += flags[1:].eq(later)
             m.d.sync += later.eq(flags[:-1])
 
+        start = self.taking | self.scored[SCORED]
+        m.d.sync += [self.base.eq(self.slot * self.words), self.final.eq(self.base + last_step)]
+        with m.If(start):
+            m.d.sync += [self.address.eq(self.base), self.step.eq(0)]
+        with m.Else():
+            m.d.sync += [
+                self.address.eq(self.address + (self.scoring[0] | self.weighing[WEIGHED - 1])),
+                self.step.eq(self.step + (self.scoring[SCORED] | self.weighing[0])),
+            ]
         m.d.sync += [
-            self.held.eq(self.accept),
-            self.base.eq(self.slot * self.words),
-            self.final.eq(self.base + last_step),
+            score_on.eq((score_on & ~self.scored[0]) | ended),
+            weigh_on.eq((weigh_on & ~self.weighed[0]) | self.scored[SCORED]),
+            self.taking.eq((self.taking & ~ended) | self.finished),
+            self.busy.eq((self.busy & ~self.finished) | self.accept),
         ]
-        with m.If(taking | self.scored[SCORED]):
-            m.d.sync += self.address.eq(self.base)
-        with m.Elif(self.scoring[0] | self.weighing[WEIGHED - 1]):
-            m.d.sync += self.address.eq(self.address + 1)
-        with m.If(taking | self.scored[SCORED]):
-            m.d.sync += self.step.eq(0)
-        with m.Elif(self.scoring[SCORED] | self.weighing[0]):
-            m.d.sync += self.step.eq(self.step + 1)
 
+    def _count(self, m: Module) -> Value:
+        """Count the beats as they are accepted; return that the last one is."""
+        rows = self.heads + 2 * self.kv_heads
+        self.accept, self.held = Signal(), Signal()
+        self.row, self.chunk = Signal(range(rows)), Signal(range(self.chunks))
+        row, chunk, wrap = Signal(range(rows)), Signal(range(self.chunks)), Signal()
+        ended = self.accept & wrap & (row == rows - 1)
+        m.d.comb += [
+            self.i.ready.eq(self.taking),
+            self.accept.eq(self.i.valid & self.taking),
+            wrap.eq(chunk == self.chunks - 1),
+        ]
+        m.d.sync += self.held.eq(self.accept)
         with m.If(self.accept):
-            m.d.sync += [self.busy.eq(1), self.count.eq(self.count + 1), self.index.eq(self.count)]
-            with m.If(self.count == self.beats - 1):
-                m.d.sync += [taking.eq(0), self.count.eq(0), score_on.eq(1)]
-        with m.If(self.scored[0]):
-            m.d.sync += score_on.eq(0)
-        with m.If(self.scored[SCORED]):
-            m.d.sync += weigh_on.eq(1)
-        with m.Elif(self.weighed[0]):
-            m.d.sync += weigh_on.eq(0)
-        with m.If(self.finished):
-            m.d.sync += [self.busy.eq(0), taking.eq(1)]
+            m.d.sync += [
+                self.row.eq(row),
+                self.chunk.eq(chunk),
+                chunk.eq(Mux(wrap, 0, chunk + 1)),
+                row.eq(Mux(ended, 0, row + wrap)),
+            ]
+        return ended
 
     def _take(self, m: Module) -> None:
-        """Beats come into registers, and what is query from there to its heads."""
+        """Beats come into a register: keys and values as a row to write, queries on their way."""
         half = 1 << self.query.bits - 1
         raised = Signal(self.beat * QUERY_BITS, reset_less=True)
         self.word = Signal(self.head_width * KEY.bits, reset_less=True)
@@ -210,40 +215,79 @@ class Attention(wiring.Component):
         taken = [lane[: KEY.bits] ^ Const(OFFSET, KEY.bits) for lane in lanes]
         queries = [lane[: self.query.bits] ^ Const(half, self.query.bits) for lane in lanes]
         with m.If(self.accept):
-            m.d.sync += self.word.eq(Cat(self.word[self.beat * KEY.bits :], *taken))
-            m.d.sync += raised.eq(Cat(extended(query, QUERY_BITS) for query in queries))
-
-        m.submodules.queries = memory = Memory(
-            shape=len(raised), depth=self.heads * self.chunks, init=[]
-        )
-        port, is_query = memory.write_port(), Signal()
-        m.d.comb += [
-            is_query.eq(self.held & (self.index < memory.depth)),
-            port.addr.eq(self.index),
-            port.data.eq(raised),
-            port.en.eq(is_query),
-        ]
-        words = [memory.read_port(domain="comb") for _ in range(memory.depth)]
-        m.d.comb += [word.addr.eq(address) for address, word in enumerate(words)]
-        self.queries = [
-            [
-                words[head * self.chunks + e // self.beat].data.word_select(
-                    e % self.beat, QUERY_BITS
-                )
-                for e in range(self.head_width)
+            m.d.sync += [
+                self.word.eq(Cat(self.word[self.beat * KEY.bits :], *taken)),
+                raised.eq(Cat(extended(query, QUERY_BITS) for query in queries)),
             ]
-            for head in range(self.heads)
-        ]
+        is_query = Signal()
+        m.d.comb += is_query.eq(self.held & (self.row < self.heads))
+        self._keep_queries(m, raised, is_query)
         self._sum_queries(m, raised, is_query)
 
+    def _keep_queries(self, m: Module, raised: Signal, is_query: Signal) -> None:
+        """A word per beat, all of them read at once."""
+        depth = self.heads * self.chunks
+        m.submodules.queries = memory = Memory(shape=len(raised), depth=depth, init=[])
+        port, count = memory.write_port(), Signal(range(depth))
+        m.d.comb += [port.addr.eq(count), port.data.eq(raised), port.en.eq(is_query)]
+        with m.If(is_query):
+            m.d.sync += count.eq(Mux(count == depth - 1, 0, count + 1))
+        words = []
+        for address in range(depth):
+            word = memory.read_port(domain="comb")
+            m.d.comb += word.addr.eq(address)
+            words += [word.data.word_select(lane, QUERY_BITS) for lane in range(self.beat)]
+        width = self.head_width
+        self.queries = [words[head * width : (head + 1) * width] for head in range(self.heads)]
+
     def _sum_queries(self, m: Module, raised: Signal, is_query: Signal) -> None:
-        """The sum of each head's query: what raising the keys adds, over OFFSET."""
-        beat_sum, beat_head = register("beat_sum", WORD), Signal(range(self.heads))
-        first, later, running = Signal(), Signal(), register("running", WORD)
+        """The sum of each head's raised query."""
+        bits = (self.head_width << self.query.bits).bit_length()
+        m.submodules.query_sums = memory = Memory(shape=bits, depth=self.heads, init=[])
+        port, total = memory.write_port(), register("query_sum", WORD)
         lanes = [raised.word_select(lane, QUERY_BITS) for lane in range(self.beat)]
         with m.If(is_query):
-            m.d.sync += beat_sum.eq(added([extended(lane, WORD) for lane in lanes]))
-            m.d.sync += first.eq(self.index % self.chunks == 0) 
+            before = Mux(self.chunk == 0, 0, total)
+            m.d.sync += total.eq(added([before, *(extended(lane, WORD) for lane in lanes)]))
+        m.d.sync += [port.en.eq(is_query), port.addr.eq(self.row)]
+        m.d.comb += port.data.eq(total)
+        self.query_sums = []
+        for head in range(self.heads):
+            word = memory.read_port(domain="comb")
+            m.d.comb += word.addr.eq(head)
+            self.query_sums.append(word.data)
+
+    def _memories(self, m: Module) -> tuple[list[list[Value]], list[list[Value]]]:
+        """Rows of keys and of values by bank and head, a cycle after their address."""
+        starts = self.heads, self.heads + self.kv_heads
+        enables = self.scoring[0], self.weighing[WEIGHED - 1]
+        keys, values = (
+            [
+                [
+                    self._memory(m, f"{kind}_{bank}_{head}", bank, start + head, enable)
+                    for head in range(self.kv_heads)
+                ]
+                for bank in range(self.positions)
+            ]
+            for kind, start, enable in zip(("keys", "values"), starts, enables, strict=True)
+        )
+        return keys, values
+
+    def _memory(self, m: Module, name: str, bank: int, row: int, enable: Value) -> Value:
+        """What is read of one head's bank, which is written when its ``row`` is whole."""
+        memory = Memory(shape=len(self.word), depth=self.slots * self.words, init=[])
+        m.submodules[name] = memory
+        write, read = memory.write_port(), memory.read_port()
+        whole = self.held & (self.chunk == self.chunks - 1)
+        m.d.comb += [
+            write.addr.eq(self.final),
+            write.data.eq(self.word),
+            write.en.eq(whole & (self.row == row) & (self.lane == bank)),
+            read.addr.eq(self.address),
+            read.en.eq(enable),
+        ]
+        return read.data
+
     def _score(self, m: Module, keys: list[list[Value]]) -> list[list[Signal]]:
         """Scores, raised to be unsigned, by head and lane: the words of the buffer's port."""
         scores = []
@@ -324,7 +368,7 @@ class Attention(wiring.Component):
                 distance = register(f"distance_{head}_{lane}", SCORE.bits)
                 far = self._hidden(self.weighed[1], lane)
                 with m.If(self.weighing[1]):
-                    m.d.sync += distance[: SCORE.bits].eq(
+                    m.d.sync += distance.eq(
                         (largest - score)[: SCORE.bits] | far.replicate(SCORE.bits)
                     )
                 m.d.comb += exponential.distance[head * self.positions + lane].eq(distance)
@@ -344,14 +388,15 @@ class Attention(wiring.Component):
             else lane
             for index, lane in enumerate(lanes)
         ]
-        with m.If(self.held):
-            m.d.sync += largest.eq(0)
-        with m.Elif(self.scoring[SCORED]):
-            m.d.sync += largest.eq(reduce(larger, [largest, *seen]))
+        with m.If(self.taking | self.scoring[SCORED]):
+            m.d.sync += largest.eq(Mux(self.taking, 0, reduce(larger, [largest, *seen])))
         return largest
 
     def _accumulate(self, m: Module, weights, values) -> tuple[list[list[Signal]], list[Signal]]:
         """Weighted sums of raised values by head and element, and total weights by head."""
+        # one condition for all: a simulator then passes over them at once
+        clear, moving = self.scored[SCORED], Signal()
+        m.d.comb += moving.eq(clear | self.weighing[WEIGHED])
         sums, totals = [], []
         for head, lanes in enumerate(weights):
             at = head * self.kv_heads // self.heads
@@ -360,37 +405,33 @@ class Attention(wiring.Component):
             accumulators = [
                 register(f"sum_{head}_{e}", self.sum_bits) for e in range(self.head_width)
             ]
-            with m.If(self.scored[SCORED]):
-                m.d.sync += [accumulator.eq(0) for accumulator in (total, *accumulators)]
-            with m.Elif(self.weighing[WEIGHED]):
+            with m.If(moving):
                 weight = added([extended(lane, WORD) for lane in lanes])
-                m.d.sync += total.eq((total + weight)[: self.total_bits])
+                m.d.sync += total.eq(Mux(clear, 0, (total + weight)[: self.total_bits]))
                 for e, accumulator in enumerate(accumulators):
                     products = [
                         extended(bank[e], WORD - WEIGHT_BITS) * lane
                         for bank, lane in zip(elements, lanes, strict=True)
                     ]
-                    m.d.sync += accumulator.eq((accumulator + added(products))[: self.sum_bits])
+                    more = (accumulator + added(products))[: self.sum_bits]
+                    m.d.sync += accumulator.eq(Mux(clear, 0, more))
             sums.append(accumulators)
             totals.append(total)
         return sums, totals
 
-    def _divide(self, m: Module, totals: list[Signal]) -> list[Reciprocal]:
-        reciprocals = []
-        start = Signal()
+    def _divide(self, m: Module, totals: list[Signal]) -> Reciprocal:
+        start, self.dividing = Signal(), Signal(range(Reciprocal.gap))
+        m.submodules.reciprocal = reciprocal = Reciprocal(lanes=self.heads, bits=self.total_bits)
+        m.d.comb += reciprocal.start.eq(start)
+        m.d.comb += [port.eq(total) for port, total in zip(reciprocal.total, totals, strict=True)]
         m.d.sync += start.eq(self.weighed[WEIGHED])
-        self.dividing = Signal(range(Reciprocal.gap))
         with m.If(start):
             m.d.sync += self.dividing.eq(Reciprocal.gap - 2)
         with m.Elif(self.dividing != 0):
             m.d.sync += self.dividing.eq(self.dividing - 1)
-        for head, total in enumerate(totals):
-            m.submodules[f"reciprocal_{head}"] = reciprocal = Reciprocal(bits=self.total_bits)
-            m.d.comb += [reciprocal.start.eq(start), reciprocal.total.eq(total)]
-            reciprocals.append(reciprocal)
-        return reciprocals
+        return reciprocal
 
-    def _give(self, m: Module, sums, totals, reciprocals: list[Reciprocal]) -> None:
+    def _give(self, m: Module, sums, totals, reciprocal: Reciprocal) -> None:
         """Means leave, a beat at a time: choice, offset, product, shift, rounding."""
         beats = self.heads * self.chunks
         sending, index = Signal(), Signal(range(beats))
@@ -425,10 +466,10 @@ class Attention(wiring.Component):
             Signal(range(self.total_bits - DIVISOR_BITS + 1), name=f"shift_{i}") for i in range(2)
         ]
         with m.If(advance & stages[0]), m.Switch(chosen_head):
-            for head, reciprocal in enumerate(reciprocals):
+            for head in range(self.heads):
                 with m.Case(head):
-                    m.d.sync += multiplier.eq(reciprocal.reciprocal)
-                    m.d.sync += shifts[0].eq(reciprocal.length - DIVISOR_BITS)
+                    m.d.sync += multiplier.eq(reciprocal.reciprocal[head])
+                    m.d.sync += shifts[0].eq(reciprocal.length[head] - DIVISOR_BITS)
         with m.If(advance & stages[1]):
             m.d.sync += shifts[1].eq(shifts[0])
         for lane in range(self.beat):
