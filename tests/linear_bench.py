@@ -176,7 +176,7 @@ def prepare(groups: list[Group], folder: Path) -> None:
         fabrics += group.block.fabrics
         bench.append(instance(group, library, number))
         write_rom(group, rom)
-    (folder / "linear.v").write_text(library.text())
+    (folder / "linear.v").write_text("\n".join(library.texts().values()))
     (folder / "bench.sv").write_text(
         "module bench (input logic clk, rst, output logic done);\n"
         f"  logic [{len(groups) - 1}:0] done_each;\n  assign done = &done_each;\n"

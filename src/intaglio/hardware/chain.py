@@ -20,13 +20,14 @@ from intaglio.hardware.port import (
     residual_signature,
 )
 from intaglio.plan.chip import ChipPlan
+from intaglio.plan.tiling import FabricPlan
 
 ENTRY = data.StructLayout({"token": TOKEN_BITS, "header": HEADER})
 """What enters the embedding."""
 
 
 class Chain(wiring.Component):
-    """A whole chip.
+    """A whole chip: the ends of the chain, and the layers between them.
 
     Members
     -------
@@ -38,14 +39,66 @@ class Chain(wiring.Component):
 
     def __init__(self, *, library: Library, plan: ChipPlan) -> None:
         self.library, self.plan = library, plan
-        super().__init__(
-            {
-                "command": In(stream.Signature(COMMAND)),
-                "result": Out(stream.Signature(RESULT)),
-                "logits": Out(stream.Signature(logits_layout(plan.beat, LOGIT.bits))),
-                "busy": Out(1),
-            }
-        )
+        super().__init__(port_members(plan))
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        ends = self.library.place(
+            m, Ends, clock=ClockSignal(), reset=ResetSignal(), library=self.library,
+            plan=self.plan,
+        )  # fmt: skip
+        connect(m, wiring.flipped(self.command), ends.command)
+        connect(m, ends.result, wiring.flipped(self.result))
+        connect(m, ends.logits, wiring.flipped(self.logits))
+        source, busy = ends.first, [ends.busy]
+        for index, fabrics in enumerate(self.plan.layers):
+            enable = Signal(name=f"enable_{index}")
+            layer = self.library.place(
+                m, Layer, **gated_clock(m, enable, ClockSignal())._asdict(),
+                **layer_parameters(self.library, self.plan, fabrics),
+            )  # fmt: skip
+            connect(m, source, layer.i)
+            m.d.comb += [
+                enable.eq(layer.busy | source.valid),
+                layer.root.eq(ClockSignal()),
+                layer.id.eq(index),
+            ]
+            busy.append(layer.busy)
+            source = layer.o
+        connect(m, source, ends.last)
+        m.d.comb += self.busy.eq(Cat(*busy).any())
+        return m
+
+
+def port_members(plan: ChipPlan) -> dict:
+    """The members of the host port."""
+    return {
+        "command": In(stream.Signature(COMMAND)),
+        "result": Out(stream.Signature(RESULT)),
+        "logits": Out(stream.Signature(logits_layout(plan.beat, LOGIT.bits))),
+        "busy": Out(1),
+    }
+
+
+def layer_parameters(library: Library, plan: ChipPlan, fabrics: dict[str, FabricPlan]) -> dict:
+    """What a layer is made with."""
+    return {"library": library, "plan": plan, "fabrics": fabrics}
+
+
+class Ends(wiring.Component):
+    """Both ends of the chain: host port, settings, embedding; head, and the ring between them.
+
+    Members
+    -------
+    command, result, logits, busy : as of :class:`Chain`
+    first : residual stream to the first layer
+    last : residual stream from the last layer
+    """
+
+    def __init__(self, *, library: Library, plan: ChipPlan) -> None:
+        self.library, self.plan = library, plan
+        residual = residual_signature(plan.beat)
+        super().__init__({**port_members(plan), "first": Out(residual), "last": In(residual)})
 
     def elaborate(self, platform) -> Module:
         m = Module()
@@ -54,31 +107,20 @@ class Chain(wiring.Component):
         )
         settings = self._settings(m)
         entry = self._entry(m, ring)
-        busy = [entry.busy, ring.r_rdy]
-
-        source = entry.o
-        for index, fabrics in enumerate(self.plan.layers):
-            enable = Signal(name=f"enable_{index}")
-            layer = self.library.place(
-                m, Layer, **gated_clock(m, enable, ClockSignal())._asdict(),
-                library=self.library, plan=self.plan, fabrics=fabrics,
-            )  # fmt: skip
-            connect(m, source, layer.i)
-            m.d.comb += [enable.eq(layer.busy | source.valid), layer.id.eq(index)]
-            m.d.comb += layer.root.eq(ClockSignal())
-            busy.append(layer.busy)
-            source = layer.o
-
-        enable = Signal(name="enable_head")
+        connect(m, entry.o, wiring.flipped(self.first))
+        enable = Signal()
         head = self.library.place(
             m, Head, **gated_clock(m, enable, ClockSignal())._asdict(),
             library=self.library, plan=self.plan,
         )  # fmt: skip
-        connect(m, source, head.i)
+        connect(m, wiring.flipped(self.last), head.i)
         connect(m, head.logits, wiring.flipped(self.logits))
-        m.d.comb += [enable.eq(head.busy | source.valid), head.root.eq(ClockSignal())]
+        m.d.comb += [
+            enable.eq(head.busy | self.last.valid),
+            head.root.eq(ClockSignal()),
+            self.busy.eq(entry.busy | ring.r_rdy | head.busy),
+        ]
         self._exit(m, head, settings, ring)
-        m.d.comb += self.busy.eq(Cat(*busy, head.busy).any())
         return m
 
     def _settings(self, m: Module) -> list[dict[str, Signal]]:

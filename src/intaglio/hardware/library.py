@@ -13,7 +13,7 @@ from amaranth.lib import wiring
 
 
 class Library:
-    """Collects modules; :meth:`text` is the whole design's Verilog."""
+    """Collects modules; :meth:`texts` is their Verilog."""
 
     def __init__(self) -> None:
         self._components: dict[Hashable, tuple[str, wiring.Component]] = {}
@@ -43,9 +43,9 @@ class Library:
         m.submodules += Instance(name, **ports)
         return interface
 
-    def text(self) -> str:
-        """Every emitted module, those placed by others first."""
-        return "\n".join(self._texts.values())
+    def texts(self) -> dict[str, str]:
+        """The Verilog of every emitted module by its name."""
+        return dict(self._texts)
 
     def _entry(
         self, kind: type[wiring.Component], parameters: dict[str, Any]

@@ -32,6 +32,7 @@ ALLOWED = (
     "CASEINCOMPLETE",  # gives the default before the case
     "WIDTHTRUNC",  # relies on Verilog's rule that assignments cut
     "WIDTHEXPAND",
+    "ASCRANGE",  # and writes a signal of no bits as [-1:0]
     "PROCASSINIT",  # and gives registers the value they wake up with
 )
 UNCHECKED = (  # of -Wall: matters of taste in generated code
