@@ -117,7 +117,10 @@ class ArrayStore(MutableMapping[str, dict[str, np.ndarray]]):
     def __getitem__(self, name: str) -> dict[str, np.ndarray]:
         if name not in self._known:
             try:
-                with np.load(self._path(name), allow_pickle=False) as file:
+                with (
+                    self._path(name).open("rb") as stream,
+                    np.load(stream, allow_pickle=False) as file,
+                ):
                     self._known[name] = {key: file[key] for key in file.files}
             except UNREADABLE:
                 raise KeyError(name) from None

@@ -124,17 +124,16 @@ def compile_model(
 
     with store.locked(key, progress):
         cached = store.find(key) is not None
-        manifest = publish(store, key, path, progress) if cached else None
+        manifest = publish(store, key, path, options.die, progress) if cached else None
         if manifest is None:
             cached = False
             with store.make(key) as folder:
                 build(folder)
             ArrayStore(key).clear()
-            manifest = publish(store, key, path, progress)
+            manifest = publish(store, key, path, options.die, progress)
     if manifest is None:
         raise BadPackage(f"{store.root / key}: damaged as soon as it was written")
     package = Package(output, manifest)
-    check_fit(package.plan, target(package.plan.target), options.die)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Compiled(package, checkpoint.source, time.monotonic() - started, peak, cached)
 
@@ -318,15 +317,20 @@ def shape_of(model: IntModel, base: ChipPlan) -> ChipPlan:
     return plan
 
 
-def publish(store: Store, key: str, path: Path, progress: Progress) -> dict[str, Any] | None:
+def publish(
+    store: Store, key: str, path: Path, die: float | None, progress: Progress
+) -> dict[str, Any] | None:
     """Put the cached package ``key`` at ``path``, unless it is there already; its manifest.
 
-    None where the cached one is damaged; it is then forgotten.
+    None where the cached one is damaged; it is then forgotten. Raises :class:`DoesNotFit` where its
+    cells exceed ``die``.
     """
     progress(PUTTING, 0, "")
     source = store.root / key
     try:
         manifest = read_manifest(source)
+        plan = Package(source, manifest).plan
+        check_fit(plan, target(plan.target), die)
         if not holds(path, manifest):
             with whole_folder(path) as folder:
                 copy_package(source, folder)

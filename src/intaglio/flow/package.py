@@ -192,7 +192,7 @@ def copy_package(source: Path, folder: Path) -> dict[str, Any]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         try:
             found = copy_file(source / name, folder / name)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             raise BadPackage(f"{source / name}: missing", hint=AGAIN) from None
         if found != expected:
             raise BadPackage(
