@@ -10,6 +10,7 @@ from intaglio.flow.cache import Store
 from intaglio.flow.folder import file_hash
 from intaglio.flow.package import Package
 from intaglio.flow.progress import Progress, silent
+from intaglio.verify.assemble import ASSEMBLED, assemble
 from intaglio.verify.simulation import HARNESS, layout_header, write_layout
 from intaglio.verify.verilator import build, tool_version
 
@@ -28,19 +29,29 @@ def executable_of(
         found = store.find(key)
         if found is None:
             with store.make(key) as folder:
-                build_simulator(package, folder, waves)
+                build_simulator(package, folder, waves, progress)
     progress(STEP, 1, "")
     return store.root / key / EXECUTABLE, 0.0 if found else time.monotonic() - started
 
 
-def build_simulator(package: Package, folder: Path, waves: bool) -> None:
-    """Build the program and leave nothing else in ``folder``."""
+def build_simulator(package: Package, folder: Path, waves: bool, progress: Progress) -> None:
+    """Build the program and leave nothing else in ``folder``.
+
+    From parts, unless waves are wanted: those are of the whole chip under one top.
+    """
     if not package.verilog:
         raise BadPackage(f"{package.path}: has no Verilog", hint="compile the model again")
     work = folder / "build"
     work.mkdir()
     write_layout(work, *layout_of(package))
-    build(package.verilog, TOP, HARNESS, work, waves=waves).rename(folder / EXECUTABLE)
+    if waves:
+        program = build(package.verilog, TOP, HARNESS, work, waves=True)
+    else:
+        program = assemble(
+            package.path / "rtl", HARNESS, work,
+            progress=lambda done, total: progress(STEP, done / total, f"{done} of {total} parts"),
+        )  # fmt: skip
+    program.rename(folder / EXECUTABLE)
     shutil.rmtree(work)
 
 
@@ -51,7 +62,8 @@ def layout_of(package: Package) -> tuple[int, int]:
 
 def simulator_key(package: Package, waves: bool) -> str:
     """A hash of everything the program is made from."""
-    digest = hashlib.sha256(f"{tool_version()} {waves} {file_hash(HARNESS)}\n".encode())
+    parts = f"{tool_version()} {waves} {file_hash(HARNESS)} {file_hash(ASSEMBLED)}\n"
+    digest = hashlib.sha256(parts.encode())
     digest.update(layout_header(*layout_of(package)).encode())
     for source in package.verilog:
         digest.update(f"{source.name} {file_hash(source)}\n".encode())
