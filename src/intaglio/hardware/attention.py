@@ -330,16 +330,22 @@ class Attention(wiring.Component):
         dot = Signal(signed(WORD), name=f"dot_{name}", reset_less=True)
         with m.If(self.scoring[2]):
             m.d.sync += dot.eq(added(groups) + surplus - excess)
-        near = Signal(signed(WORD), name=f"near_{name}", reset_less=True)
+        near = Signal(signed(self.dot_bits + 1), name=f"near_{name}", reset_less=True)
         with m.If(self.scoring[3]):
             m.d.sync += near.eq(doubled(dot[: self.dot_bits].as_signed(), self.score_shift))
         score = register(f"score_{name}", SCORE.bits)
-        narrow = Signal(signed(SCORE.bits), name=f"narrow_{name}")
-        whole = halved(near[: self.dot_bits + 1].as_signed())
-        m.d.comb += narrow.eq(saturated(m, whole, SCORE))
         with m.If(self.scoring[4]):
-            m.d.sync += score.eq(narrow.as_unsigned() ^ Const(1 << SCORE.bits - 1, SCORE.bits))
+            m.d.sync += score.eq(extended(self._raised_score(near), len(score)))
         return score
+
+    def _raised_score(self, near: Signal) -> Value:
+        """Half of ``near``, rounded up, saturated and raised, from the register ``near`` alone."""
+        half = halved(near) + Const(1 << SCORE.bits - 1, signed(SCORE.bits + 1))
+        high, low = Const((1 << SCORE.bits) - 1, SCORE.bits), Const(0, SCORE.bits)
+        if len(near) - 1 <= SCORE.bits:
+            return half.as_unsigned()[: SCORE.bits]
+        too_high, too_low = near > 2 * SCORE.high, near < 2 * SCORE.low
+        return Mux(too_high, high, Mux(too_low, low, half.as_unsigned()[: SCORE.bits]))
 
     def _hidden(self, flag: Value, lane: int) -> Value:
         """Whether a lane of a word, the last one if ``flag``, is beyond the position."""
@@ -407,13 +413,13 @@ class Attention(wiring.Component):
             ]
             with m.If(moving):
                 weight = added([extended(lane, WORD) for lane in lanes])
-                m.d.sync += total.eq(Mux(clear, 0, (total + weight)[: self.total_bits]))
+                m.d.sync += total.eq(Mux(clear, 0, (total + weight)[: len(total)]))
                 for e, accumulator in enumerate(accumulators):
                     products = [
                         extended(bank[e], WORD - WEIGHT_BITS) * lane
                         for bank, lane in zip(elements, lanes, strict=True)
                     ]
-                    more = (accumulator + added(products))[: self.sum_bits]
+                    more = (accumulator + added(products))[: len(accumulator)]
                     m.d.sync += accumulator.eq(Mux(clear, 0, more))
             sums.append(accumulators)
             totals.append(total)
@@ -456,9 +462,12 @@ class Attention(wiring.Component):
             for head in range(self.heads):
                 for chunk in range(self.chunks):
                     with m.Case(head * self.chunks + chunk):
-                        m.d.sync += [chosen_total.eq(totals[head]), chosen_head.eq(head)]
                         m.d.sync += [
-                            chosen[lane].eq(sums[head][chunk * self.beat + lane])
+                            chosen_total.eq(totals[head][: self.total_bits]),
+                            chosen_head.eq(head),
+                        ]
+                        m.d.sync += [
+                            chosen[lane].eq(sums[head][chunk * self.beat + lane][: self.sum_bits])
                             for lane in range(self.beat)
                         ]
         multiplier = Signal(QUOTIENT_BITS, reset_less=True)
