@@ -124,7 +124,7 @@ class Run:
         self.names = list(matrix_names(self.architecture))
 
     def look(self) -> None:
-        """Choose scales, widths and the weights of tokens."""
+        """Choose scales and widths."""
         if "look" not in self.cache:
             found = Sensitivity(self.folded, self.options.widths.norm)
             for index, ids in enumerate(self.windows):
@@ -132,10 +132,8 @@ class Run:
                 found.run([ids])
             scales = choose_scales(found.statistics, self.options.widths)
             forms = self._forms(found, scales)
-            tokens = {f"tokens.{name}": found.tokens(*place(self.architecture, name))
-                      for name in self.names}  # fmt: skip
             pairs = np.array([(forms[name].bits, forms[name].extras) for name in self.names])
-            self.cache["look"] = {"forms": pairs, **tokens, **scales.arrays()}
+            self.cache["look"] = {"forms": pairs, **scales.arrays()}
         arrays = self.cache["look"]
         self.scales = Scales.from_arrays(self.architecture, self.options.widths, arrays)
         self.forms = {
@@ -147,11 +145,11 @@ class Run:
         """Solve every matrix, in the order of the data's flow."""
         if all(name in self.cache for name in self.names):
             return
-        embedding = embedding_weights(self.folded.fold("embedding"), self.scales.residual_step)
+        embedding = embedding_weights(self.folded.tensor("embedding"), self.scales.residual_step)
         streams = Streams(self.folded, embedding, self.scales, self.windows)
         for layer in range(self.architecture.layers):
-            streams.layer(layer, self._solve, self._tokens)
-        streams.head(self._solve, self._tokens)
+            streams.layer(layer, self._solve)
+        streams.head(self._solve)
 
     def refine(self) -> None:
         """Move all scales together."""
@@ -166,7 +164,7 @@ class Run:
         context = self.options.context or min(self.architecture.context, DEFAULT_CONTEXT)
         scales = replace(self.scales, architecture=replace(self.architecture, context=context))
         coded = {name: self._coded(name) for name in self.names}
-        return assemble(scales, coded, self.folded.fold("embedding"))
+        return assemble(scales, coded, self.folded.tensor("embedding"))
 
     def _report(self, step: str, what: str, share: float) -> None:
         behind = SHARES[step]
@@ -194,13 +192,10 @@ class Run:
         hessian = found.statistics.hessians[layer, SOURCE[short]] / found.statistics.tokens
         hessian = damp(hessian / unit[:, None] / unit[None, :])
         return unit_loss(
-            self.folded.fold(name) * unit,
+            self.folded.tensor(name) * unit,
             hessian,
             found.energy[layer, short] / found.statistics.tokens,
         )
-
-    def _tokens(self, layer: int, name: str) -> np.ndarray:
-        return self.cache["look"][f"tokens.{full_name(self.architecture, layer, name)}"]
 
     def _solve(self, layer: int, short: str, moments: Callable[[], Moments]) -> np.ndarray:
         """Solve one matrix, or take it from the cache: its weights in the checkpoint's order."""
@@ -212,7 +207,7 @@ class Run:
             unit = np.broadcast_to(
                 self.scales.inputs(layer, short), matrix_shape(self.architecture, name)[1]
             )
-            self.cache[name] = solve_matrix(self.folded.fold(name), moments(), order, unit, form)
+            self.cache[name] = solve_matrix(self.folded.tensor(name), moments(), order, unit, form)
         return self._weights(name)
 
     def _coded(self, name: str) -> Coded:
@@ -235,7 +230,7 @@ class Run:
         return ordered
 
     def _quantized(self) -> "Quantized":
-        embedding = embedding_weights(self.folded.fold("embedding"), self.scales.residual_step)
+        embedding = embedding_weights(self.folded.tensor("embedding"), self.scales.residual_step)
         return Quantized(self.architecture, {"embedding": embedding}, self._weights)
 
 
@@ -298,7 +293,7 @@ def solve_matrix(
 ) -> Arrays:
     """Solve one matrix on the integers that the chip will feed it.
 
-    ``weights`` [outputs, inputs] float64 in the checkpoint's order, ``unit`` [inputs]: float per
+    ``weights`` [outputs, inputs] in the checkpoint's order, ``unit`` [inputs]: float per
     integer of an input.
     """
     target = repaired(weights, moments) * unit[None, :]

@@ -25,6 +25,8 @@ SOURCE = {
 }  # fmt: skip
 NORM_CLIPS = np.linspace(3.0, 8.0, 21)
 WINDOW = 512
+HEAVIEST = 16.0  # squared length of a token's inputs, in medians, above which it counts no more
+TINY = np.float32(1e-30)
 
 
 class Statistics:
@@ -71,7 +73,7 @@ class Statistics:
         return float(NORM_CLIPS[int(np.argmin(self.norms[layer, name]))])
 
     def _add_outer(self, at: tuple[int, str], x: np.ndarray) -> None:
-        outer = x.T @ x
+        outer = (x * fair(x)[:, None]).T @ x
         if at in self.hessians:
             self.hessians[at] += outer
         else:
@@ -85,6 +87,17 @@ class Statistics:
             steps = np.clip(np.rint(sample / scale), -self.norm_high - 1, self.norm_high)
             errors[index] = np.square(steps * scale - sample).sum(dtype=np.float64)
         self.norms[at] = self.norms.get(at, 0) + errors
+
+
+def fair(x: np.ndarray) -> np.ndarray:
+    """Weights of tokens, at most 1, by inputs ``x`` [T, inputs]: float32 [T].
+
+    A few tokens, mostly the first of a text, have activations hundreds of times larger than all
+    others; without a bound nothing but they would count in a sum of squares.
+    """
+    energy = np.square(x).sum(-1)
+    bound = np.float32(HEAVIEST) * np.median(energy)
+    return np.where(energy > bound, bound / np.maximum(energy, TINY), np.float32(1))
 
 
 def pair_lengths(x: np.ndarray) -> np.ndarray:

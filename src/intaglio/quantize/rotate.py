@@ -80,7 +80,8 @@ class Folded:
     """The same function as ``checkpoint``, as another checkpoint: a drop-in for its weights.
 
     Untied; every norm gain is 1; ``up`` and ``down`` balanced; the residual stream rotated, and
-    with ``turn_heads`` the values within each head. Rows of q and k stay half-split.
+    with ``turn_heads`` the values within each head. Rows of q and k stay half-split. What was
+    folded once stays in memory.
     """
 
     def __init__(self, checkpoint: Weights, *, turn_heads: bool = True) -> None:
@@ -88,6 +89,7 @@ class Folded:
         self._rotation = rotation(checkpoint.architecture.width)
         width = checkpoint.architecture.head_width
         self._turn = rotation(width) if turn_heads else np.eye(width)
+        self._kept: dict[str, np.ndarray] = {}
 
     @property
     def architecture(self) -> Architecture:
@@ -100,11 +102,14 @@ class Folded:
         return tensor_shapes(self.architecture)
 
     def tensor(self, name: str) -> np.ndarray:
-        """Fold one tensor: float32, C order."""
-        return np.ascontiguousarray(self.fold(name), np.float32)
+        """Fold one tensor: float32, C order, read-only. Shapes and names are the checkpoint's."""
+        if name not in self._kept:
+            folded = np.ascontiguousarray(self._fold(name), np.float32)
+            folded.flags.writeable = False
+            self._kept[name] = folded
+        return self._kept[name]
 
-    def fold(self, name: str) -> np.ndarray:
-        """Fold one tensor in float64. Shapes and names are the checkpoint's."""
+    def _fold(self, name: str) -> np.ndarray:
         a, prefix, short = self.architecture, *split(name)
         tensor = self._read(name)
         if short in ("norm", "norm_attention", "norm_mlp"):

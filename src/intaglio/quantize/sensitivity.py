@@ -1,4 +1,4 @@
-"""How much the model's predictions suffer where an output or a token is off: Fisher information.
+"""How much the model's predictions suffer where an output is off: Fisher information.
 
 Labels are drawn from the float model's own predictions, so that the mean square of a gradient is
 the curvature of the divergence between its predictions and those of a nearby model.
@@ -13,7 +13,6 @@ from intaglio.quantize.calibrate import Statistics
 from intaglio.quantize.gradient import Differentiable
 
 SEED = 0x1A7A6110
-HEAVIEST = 20.0  # of a token, in mean weights
 
 
 class Sensitivity:
@@ -27,7 +26,6 @@ class Sensitivity:
         self.statistics = Statistics(weights.architecture, norm_bits)
         self.model = Differentiable(weights)
         self.energy: dict[tuple[int, str], np.ndarray] = {}
-        self._tokens: dict[tuple[int, str], list[np.ndarray]] = {}
         self._random = np.random.default_rng(SEED)
 
     def run(self, windows: Sequence[np.ndarray]) -> None:
@@ -36,20 +34,11 @@ class Sensitivity:
             self.model.run(ids, self._seed, self._see, self.statistics.tap)
             self.statistics.tokens += len(ids)
 
-    def tokens(self, layer: int, name: str) -> np.ndarray:
-        """The weight of every token for a matrix, about 1 on average: float32 [tokens]."""
-        weight = np.concatenate(self._tokens[layer, name])
-        mean = float(weight.mean(dtype=np.float64))
-        if mean == 0:
-            return np.ones_like(weight)
-        return np.minimum(weight / np.float32(mean), np.float32(HEAVIEST))
-
     def _seed(self, hidden: np.ndarray) -> np.ndarray:
         head = self.model.weight("head")
         gradient = softmax(hidden @ head.T)
         at = np.arange(len(gradient)), self._draw(gradient)
         gradient[at] -= 1
-        self._see(self.model.architecture.layers, "head", hidden, hidden, gradient)
         return gradient @ head
 
     def _draw(self, shares: np.ndarray) -> np.ndarray:
@@ -60,7 +49,5 @@ class Sensitivity:
     def _see(
         self, layer: int, name: str, _: np.ndarray, __: np.ndarray, gradient: np.ndarray
     ) -> None:
-        square = np.square(gradient)
-        self._tokens.setdefault((layer, name), []).append(square.mean(1))
-        energy = square.sum(0, dtype=np.float64)
+        energy = np.square(gradient).sum(0, dtype=np.float64)
         self.energy[layer, name] = self.energy.get((layer, name), 0.0) + energy

@@ -2,17 +2,19 @@
 
 Two residual streams over the calibration text advance layer by layer. A matrix is solved on the
 chip's activations x' to give what the float matrix W gives on the float ones x: minimised is the
-sum over tokens of c |W x + d - W' x'|^2, where c is the token's weight and d, for matrices that
-write to the residual, what that stream is short of.
+sum over tokens of c |W x + d - W' x'|^2, where c is the token's fair weight and d, for matrices
+that write to the residual, what that stream is short of.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from intaglio.checkpoint.forward import Weights, rope_frequencies, rotate
 from intaglio.golden.number import KEY, VALUE, Int
+from intaglio.quantize.calibrate import fair
 from intaglio.quantize.gradient import logistic, mix
 from intaglio.quantize.scales import Scales
 
@@ -29,9 +31,6 @@ class Moments:
 Solver = Callable[[int, str, Callable[[], Moments]], np.ndarray]
 """``solve(layer, matrix, moments)``: the weights of the solved matrix, float32, order of rows as
 in the checkpoint; the moments are summed when asked for."""
-
-TokenWeights = Callable[[int, str], np.ndarray]
-"""The weight of every calibration token for a matrix: float32 [tokens]."""
 
 
 class Streams:
@@ -50,16 +49,13 @@ class Streams:
         angles = np.arange(longest)[:, None, None] * rope_frequencies(self.architecture)
         self.turn = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
-    def layer(self, layer: int, solve: Solver, tokens: TokenWeights) -> None:
+    def layer(self, layer: int, solve: Solver) -> None:
         """Solve the seven matrices of the next layer and take both streams through it."""
         at, widths = self.scales.layers[layer], self.scales.widths
 
         def solved(names: str, true: np.ndarray, chip: np.ndarray, short=None) -> list[np.ndarray]:
-            return [
-                chip
-                @ solve(layer, name, lambda at=name: sums(true, chip, tokens(layer, at), short)).T
-                for name in names.split()
-            ]
+            summed = cache(lambda: sums(true, chip, short))
+            return [chip @ solve(layer, name, summed).T for name in names.split()]
 
         def weight(name: str) -> np.ndarray:
             return self.folded.tensor(f"layers.{layer}.{name}").T
@@ -80,11 +76,11 @@ class Streams:
         (y,) = solved("down", true, chip, self.true - self.chip)
         self.true, self.chip = self.true + true @ weight("down"), self.chip + y
 
-    def head(self, solve: Solver, tokens: TokenWeights) -> None:
+    def head(self, solve: Solver) -> None:
         """Solve the head."""
         layer = self.architecture.layers
         true, chip = self._norm(self.true), self._norm(self.chip, self.scales.norm)
-        solve(layer, "head", lambda: sums(true, chip, tokens(layer, "head")))
+        solve(layer, "head", lambda: sums(true, chip))
 
     def _norm(self, x: np.ndarray, scale: float | None = None) -> np.ndarray:
         power = np.mean(np.square(x), axis=-1, keepdims=True, dtype=np.float32)
@@ -128,11 +124,9 @@ def shrink(x: np.ndarray, unit: np.ndarray | float, to: Int) -> np.ndarray:
     return np.clip(np.rint(steps / step), to.low, to.high) * step * unit
 
 
-def sums(
-    true: np.ndarray, chip: np.ndarray, tokens: np.ndarray, short: np.ndarray | None = None
-) -> Moments:
+def sums(true: np.ndarray, chip: np.ndarray, short: np.ndarray | None = None) -> Moments:
     """Sum up one matrix's inputs."""
-    weighted = chip * tokens[:, None]
+    weighted = chip * fair(chip)[:, None]
     return Moments(
         chip=weighted.T @ chip,
         cross=true.T @ weighted,
