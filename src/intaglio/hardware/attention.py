@@ -1,7 +1,5 @@
 """Attention of one position, beside the memory of keys and values that it reads."""
 
-from functools import reduce
-
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
@@ -105,7 +103,9 @@ class Attention(wiring.Component):
         self.query = query
         self.dot_bits = (head_width << query.bits - 1 + KEY.bits - 1).bit_length() + 1
         if self.dot_bits > WORD:
-            raise ValueError(f"scores of head_width {head_width} must fit {WORD} bits")
+            raise ValueError(
+                f"dot products of {head_width} elements must fit {WORD} bits, not {self.dot_bits}"
+            )
         self.chunks = head_width // beat  # beats per head
         self.words = -(-context // positions)  # words per slot and bank
         self.total_bits = (context * ((1 << WEIGHT_BITS) - 1)).bit_length()
@@ -134,8 +134,8 @@ class Attention(wiring.Component):
         scores = self._score(m, keys)
         weights = self._weigh(m, scores)
         sums, totals = self._accumulate(m, weights, values)
-        reciprocal = self._divide(m, totals)
-        self._give(m, sums, totals, reciprocal)
+        self._divide(m, totals)
+        self._give(m, sums, totals)
         return m
 
     def _control(self, m: Module) -> None:
@@ -154,6 +154,12 @@ class Attention(wiring.Component):
         self.scoring, self.scored = Signal(SCORED + 1), Signal(SCORED + 1)
         self.weighing, self.weighed = Signal(WEIGHED + 1), Signal(WEIGHED + 1)
         score_on, weigh_on = Signal(), Signal()
+        m.d.sync += [
+            score_on.eq((score_on & ~self.scored[0]) | ended),
+            weigh_on.eq((weigh_on & ~self.weighed[0]) | self.scored[SCORED]),
+            self.taking.eq((self.taking & ~ended) | self.finished),
+            self.busy.eq((self.busy & ~self.finished) | self.accept),
+        ]
         m.d.comb += [
             last_step.eq(self.position >> lane_bits),
             self.scoring[0].eq(score_on),
@@ -168,6 +174,10 @@ class Attention(wiring.Component):
             m.d.comb += flags[1:].eq(later)
             m.d.sync += later.eq(flags[:-1])
 
+        self._address(m, last_step)
+
+    def _address(self, m: Module, last_step: Signal) -> None:
+        """The rows of keys, then of values, and the words of scores that the passes are at."""
         start = self.taking | self.scored[SCORED]
         m.d.sync += [self.base.eq(self.slot * self.words), self.final.eq(self.base + last_step)]
         with m.If(start):
@@ -177,12 +187,6 @@ class Attention(wiring.Component):
                 self.address.eq(self.address + (self.scoring[0] | self.weighing[WEIGHED - 1])),
                 self.step.eq(self.step + (self.scoring[SCORED] | self.weighing[0])),
             ]
-        m.d.sync += [
-            score_on.eq((score_on & ~self.scored[0]) | ended),
-            weigh_on.eq((weigh_on & ~self.weighed[0]) | self.scored[SCORED]),
-            self.taking.eq((self.taking & ~ended) | self.finished),
-            self.busy.eq((self.busy & ~self.finished) | self.accept),
-        ]
 
     def _count(self, m: Module) -> Value:
         """Count the beats as they are accepted; return that the last one is."""
@@ -384,8 +388,11 @@ class Attention(wiring.Component):
     def _largest(self, m: Module, head: int, lanes: list[Signal]) -> Signal:
         largest = register(f"largest_{head}", SCORE.bits)
 
-        def larger(x: Value, y: Value) -> Value:
-            x, y = named(m, x), named(m, y)
+        def greatest(values: list[Value]) -> Value:
+            if len(values) == 1:
+                return values[0]
+            middle = len(values) // 2
+            x, y = (named(m, greatest(half)) for half in (values[:middle], values[middle:]))
             return Mux(x > y, x, y)
 
         seen = [
@@ -395,7 +402,7 @@ class Attention(wiring.Component):
             for index, lane in enumerate(lanes)
         ]
         with m.If(self.taking | self.scoring[SCORED]):
-            m.d.sync += largest.eq(Mux(self.taking, 0, reduce(larger, [largest, *seen])))
+            m.d.sync += largest.eq(Mux(self.taking, 0, greatest([largest, *seen])))
         return largest
 
     def _accumulate(self, m: Module, weights, values) -> tuple[list[list[Signal]], list[Signal]]:
@@ -425,9 +432,12 @@ class Attention(wiring.Component):
             totals.append(total)
         return sums, totals
 
-    def _divide(self, m: Module, totals: list[Signal]) -> Reciprocal:
+    def _divide(self, m: Module, totals: list[Signal]) -> None:
+        """The reciprocals of all heads at once."""
         start, self.dividing = Signal(), Signal(range(Reciprocal.gap))
-        m.submodules.reciprocal = reciprocal = Reciprocal(lanes=self.heads, bits=self.total_bits)
+        m.submodules.reciprocal = self.reciprocal = reciprocal = Reciprocal(
+            lanes=self.heads, bits=self.total_bits
+        )
         m.d.comb += reciprocal.start.eq(start)
         m.d.comb += [port.eq(total) for port, total in zip(reciprocal.total, totals, strict=True)]
         m.d.sync += start.eq(self.weighed[WEIGHED])
@@ -435,9 +445,8 @@ class Attention(wiring.Component):
             m.d.sync += self.dividing.eq(Reciprocal.gap - 2)
         with m.Elif(self.dividing != 0):
             m.d.sync += self.dividing.eq(self.dividing - 1)
-        return reciprocal
 
-    def _give(self, m: Module, sums, totals, reciprocal: Reciprocal) -> None:
+    def _give(self, m: Module, sums: list[list[Signal]], totals: list[Signal]) -> None:
         """Means leave, a beat at a time: choice, offset, product, shift, rounding."""
         beats = self.heads * self.chunks
         sending, index = Signal(), Signal(range(beats))
@@ -455,44 +464,54 @@ class Attention(wiring.Component):
             with m.If(index == beats - 1):
                 m.d.sync += [sending.eq(0), index.eq(0)]
 
+        self._mean(m, advance, stages, self._chosen(m, advance & sending, index, sums, totals))
+
+    def _chosen(self, m: Module, enable: Value, index: Signal, sums, totals):
+        """The sums of a beat, with their total and head."""
         chosen = [register(f"chosen_{lane}", self.sum_bits) for lane in range(self.beat)]
-        chosen_total = register("chosen_total", self.total_bits)
-        chosen_head = Signal(range(self.heads))
-        with m.If(advance & sending), m.Switch(index):
-            for head in range(self.heads):
-                for chunk in range(self.chunks):
-                    with m.Case(head * self.chunks + chunk):
-                        m.d.sync += [
-                            chosen_total.eq(totals[head][: self.total_bits]),
-                            chosen_head.eq(head),
-                        ]
-                        m.d.sync += [
-                            chosen[lane].eq(sums[head][chunk * self.beat + lane][: self.sum_bits])
-                            for lane in range(self.beat)
-                        ]
+        total, head = register("chosen_total", self.total_bits), Signal(range(self.heads))
+        with m.If(enable), m.Switch(index):
+            for number in range(self.heads * self.chunks):
+                at, chunk = divmod(number, self.chunks)
+                here = sums[at][chunk * self.beat : (chunk + 1) * self.beat]
+                with m.Case(number):
+                    m.d.sync += [total.eq(totals[at][: self.total_bits]), head.eq(at)]
+                    m.d.sync += [
+                        wire.eq(value[: self.sum_bits])
+                        for wire, value in zip(chosen, here, strict=True)
+                    ]
+        return chosen, total, head
+
+    def _mean(self, m: Module, advance: Signal, stages: Signal, chosen) -> None:
+        """From a beat's choice to its means."""
+        sums, total, head = chosen
+        enables = [advance & stage for stage in stages]
         multiplier = Signal(QUOTIENT_BITS, reset_less=True)
         shifts = [
             Signal(range(self.total_bits - DIVISOR_BITS + 1), name=f"shift_{i}") for i in range(2)
         ]
-        with m.If(advance & stages[0]), m.Switch(chosen_head):
-            for head in range(self.heads):
-                with m.Case(head):
-                    m.d.sync += multiplier.eq(reciprocal.reciprocal[head])
-                    m.d.sync += shifts[0].eq(reciprocal.length[head] - DIVISOR_BITS)
-        with m.If(advance & stages[1]):
+        with m.If(enables[0]), m.Switch(head):
+            for at in range(self.heads):
+                with m.Case(at):
+                    m.d.sync += multiplier.eq(self.reciprocal.reciprocal[at])
+                    m.d.sync += shifts[0].eq(self.reciprocal.length[at] - DIVISOR_BITS)
+        with m.If(enables[1]):
             m.d.sync += shifts[1].eq(shifts[0])
-        for lane in range(self.beat):
-            weighted = Signal(signed(self.sum_bits), name=f"weighted_{lane}", reset_less=True)
-            product = Signal(
-                signed(self.sum_bits + QUOTIENT_BITS), name=f"product_{lane}", reset_less=True
+        for lane, value in enumerate(sums):
+            weighted, product, near = (
+                Signal(signed(bits), name=f"{name}_{lane}", reset_less=True)
+                for name, bits in (
+                    ("weighted", self.sum_bits),
+                    ("product", self.sum_bits + QUOTIENT_BITS),
+                    ("mean", MEAN_BITS),
+                )
             )
-            near = Signal(signed(MEAN_BITS), name=f"near_{lane}", reset_less=True)
-            with m.If(advance & stages[0]):
-                m.d.sync += weighted.eq(chosen[lane] - Cat(Const(0, VALUE.bits - 1), chosen_total))
-            with m.If(advance & stages[1]):
+            far = product[MEAN_SHIFT + DIVISOR_BITS - 1 :].as_signed()
+            with m.If(enables[0]):
+                m.d.sync += weighted.eq(value - Cat(Const(0, VALUE.bits - 1), total))
+            with m.If(enables[1]):
                 m.d.sync += product.eq(weighted * multiplier)
-            with m.If(advance & stages[2]):
-                far = product[MEAN_SHIFT + DIVISOR_BITS - 1 :].as_signed()
+            with m.If(enables[2]):
                 m.d.sync += near.eq(far >> shifts[1])
-            with m.If(advance & stages[3]):
+            with m.If(enables[3]):
                 m.d.sync += self.o.payload[lane].eq(saturated(m, halved(near), ATTENTION))
