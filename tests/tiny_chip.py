@@ -38,6 +38,7 @@ def quick_emit(plan: ChipPlan, folder: Path) -> list[Path]:
     folder.mkdir(parents=True)
     (folder / "chip.v").write_text(f"// {json.dumps(plan.as_dict())}\nmodule chip; endmodule\n")
     (folder / "rom.sv").write_text("module rom; endmodule\n")
+    (folder / "stations.json").write_text("{}\n")
     return sorted(folder.iterdir())
 
 

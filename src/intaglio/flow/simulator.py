@@ -10,7 +10,7 @@ from intaglio.flow.cache import Store
 from intaglio.flow.folder import file_hash
 from intaglio.flow.package import Package
 from intaglio.flow.progress import Progress, silent
-from intaglio.verify.assemble import ASSEMBLED, assemble
+from intaglio.verify.assemble import ASSEMBLED, STATIONS, assemble
 from intaglio.verify.simulation import HARNESS, layout_header, write_layout
 from intaglio.verify.verilator import build, tool_version
 
@@ -49,7 +49,9 @@ def build_simulator(package: Package, folder: Path, waves: bool, progress: Progr
     else:
         program = assemble(
             package.path / "rtl", HARNESS, work,
-            progress=lambda done, total: progress(STEP, done / total, f"{done} of {total} parts"),
+            progress=lambda done, total: progress(
+                STEP, min(done / total, 0.999), f"{done} of {total} parts"
+            ),
         )  # fmt: skip
     program.rename(folder / EXECUTABLE)
     shutil.rmtree(work)
@@ -65,6 +67,6 @@ def simulator_key(package: Package, waves: bool) -> str:
     parts = f"{tool_version()} {waves} {file_hash(HARNESS)} {file_hash(ASSEMBLED)}\n"
     digest = hashlib.sha256(parts.encode())
     digest.update(layout_header(*layout_of(package)).encode())
-    for source in package.verilog:
+    for source in (*package.verilog, package.path / "rtl" / STATIONS):
         digest.update(f"{source.name} {file_hash(source)}\n".encode())
     return digest.hexdigest()

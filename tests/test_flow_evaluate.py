@@ -1,0 +1,106 @@
+"""Evaluate: float checkpoint beside chip, on the same windows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_chip import QUICK, TEXT, quick_emit, tiny_checkpoint
+
+from intaglio.checkpoint import FloatModel, open_checkpoint
+from intaglio.errors import BadInput
+from intaglio.flow.compile import compile_model
+from intaglio.flow.evaluate import default_model, evaluate_package
+from intaglio.flow.package import Package
+from intaglio.golden.forward import Golden
+from intaglio.hardware import emit
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Package, Path]:
+    folder = tmp_path_factory.mktemp("evaluate")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emit, "emit", quick_emit)
+        patch.setenv("INTAGLIO_CACHE", str(folder / "cache"))
+        checkpoint = tiny_checkpoint(folder / "tiny")
+        return compile_model(str(checkpoint), folder / "chip", QUICK).package, checkpoint
+
+
+def mean_surprise(logits: np.ndarray, ids: np.ndarray) -> float:
+    nats = logits - logits.max(-1, keepdims=True)
+    rows = nats - np.log(np.exp(nats).sum(-1, keepdims=True))
+    return float(-np.mean([row[token] for row, token in zip(rows[:-1], ids[1:], strict=True)]))
+
+
+def test_one_window_by_hand(made):
+    package, checkpoint = made
+    text = TEXT[:40]
+    values = evaluate_package(package, text, model=str(checkpoint))
+    ids = np.array(package.tokenizer.encode(text))
+    golden = Golden(package.model)
+    chip = mean_surprise(golden.logits(golden.residual(ids)) / 4096, ids)
+    float_logits = FloatModel(open_checkpoint(checkpoint)).logits(ids).astype(np.float64)
+    reference = mean_surprise(float_logits, ids)
+    size = len(package.tokenizer.decode_bytes(ids[1:].tolist()))
+    assert values["tokens"] == len(ids) - 1
+    assert values["bytes"] == size
+    for name, nats in (("chip", chip), ("float", reference)):
+        assert values[name]["perplexity"] == pytest.approx(np.exp(nats))
+        bits = nats * (len(ids) - 1) / np.log(2) / size
+        assert values[name]["bits_per_byte"] == pytest.approx(bits)
+    growth = 100 * (np.exp(chip - reference) - 1)
+    assert values["growth_percent"] == pytest.approx(growth, abs=1e-3)
+
+
+def test_windows_and_limit(made):
+    package, checkpoint = made
+    steps = []
+    count = len(package.tokenizer.encode(TEXT))
+    values = evaluate_package(
+        package, TEXT, model=str(checkpoint), window=20, progress=lambda *step: steps.append(step)
+    )
+    windows = -(-count // 20)
+    assert values["tokens"] == count - windows
+    assert steps[0] == ("evaluating float", 0, f"window 1 of {windows}")
+    assert steps[-1] == ("evaluating chip", 1, "")
+    values = evaluate_package(package, TEXT, model=str(checkpoint), window=20, limit=21)
+    assert values["tokens"] == 2 * 19
+    # a window is never longer than the chip's context
+    values = evaluate_package(package, TEXT, model=str(checkpoint), window=10**6, limit=1)
+    assert values["tokens"] == 63
+
+
+def test_the_checkpoint_must_be_the_right_one(made, tmp_path):
+    package, _ = made
+    other = tiny_checkpoint(tmp_path / "other", seed=1)
+    with pytest.raises(BadInput, match=r"other \(from f32\): not the checkpoint that .*chip was"):
+        evaluate_package(package, TEXT, model=str(other))
+    with pytest.raises(BadInput, match="give the float checkpoint with --model"):
+        evaluate_package(package, TEXT)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("bundled", "bundled"),
+        ("bundled-float", "bundled-float"),
+        ("smollm2 (from Q4_1)", "smollm2"),
+    ],
+)
+def test_a_model_with_a_name_is_found_by_it(made, source, name):
+    package, _ = made
+    assert default_model(Package(package.path, {**package.manifest, "model": source})) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("", {}, "text must have at least two tokens"),
+        ("x", {}, "text must have at least two tokens"),
+        (TEXT, {"window": 1}, "window must be at least 2 tokens, not 1"),
+        (TEXT, {"limit": 0}, "limit must be at least 1 token, not 0"),
+    ],
+)
+def test_texts_and_options_of_no_use(made, text, options, message):
+    package, checkpoint = made
+    with pytest.raises(BadInput, match=message):
+        evaluate_package(package, text, model=str(checkpoint), **options)

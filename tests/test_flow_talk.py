@@ -1,0 +1,220 @@
+"""Talk: what golden says and what the chip says, prefixes run once, lengths refused."""
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_chip import QUICK, PlayedChip, quick_emit, tiny_checkpoint
+
+from intaglio.errors import BadInput
+from intaglio.flow import talk as talk_module
+from intaglio.flow.compile import compile_model
+from intaglio.flow.package import Package
+from intaglio.flow.talk import BLOCK, Talk, check_length, common_prefix, encode_prompt
+from intaglio.golden.forward import Golden
+from intaglio.golden.sample import Sampling, sample
+from intaglio.hardware import emit
+from intaglio.plan.schedule import Schedule, User
+
+SAMPLED = Sampling.of(temperature=1.0, seed=3)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory) -> Package:
+    folder = tmp_path_factory.mktemp("talk")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emit, "emit", quick_emit)
+        patch.setenv("INTAGLIO_CACHE", str(folder / "cache"))
+        checkpoint = tiny_checkpoint(folder / "tiny", max_position_embeddings=128)
+        return compile_model(str(checkpoint), folder / "chip", QUICK).package
+
+
+@pytest.fixture
+def played(monkeypatch) -> None:
+    """The RTL played by the integer model behind a simulation's interface."""
+    monkeypatch.setattr(talk_module, "executable_of", lambda package, progress: (Path("x"), 0.0))
+    monkeypatch.setattr(talk_module, "Simulation", play)
+
+
+@pytest.fixture(params=["golden", "rtl"])
+def engine(request, played):
+    """Both engines."""
+    return request.param
+
+
+def play(executable: Path, images: Path) -> PlayedChip:
+    from intaglio.golden.model import IntModel
+
+    return PlayedChip(IntModel.load(images.parents[1] / "model.safetensors"))
+
+
+def plainly(package: Package, ids: list[int], count: int, sampling: Sampling) -> list[int]:
+    """What follows ``ids``, one position at a time from the beginning."""
+    golden, ids = Golden(package.model), list(ids)
+    for _ in range(count):
+        x = golden.residual(np.array(ids))
+        ids.append(sample(golden.logits(x[-1:])[0], sampling, len(ids) - 1))
+    return ids[-count:]
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), SAMPLED], ids=["greedy", "sampled"])
+def test_both_engines_say_what_the_integers_say(package, engine, sampling):
+    with Talk(package, engine) as talk:
+        ids = talk.encode("the list" * 15)
+        assert BLOCK < len(ids) + 10 < 128
+        text = "".join(talk.complete(ids, 10, sampling, stop=False))
+        assert text == package.tokenizer.decode(plainly(package, ids, 10, sampling))
+        assert (talk.prompt, talk.count) == (len(ids), 10)
+
+
+def test_it_stops_at_the_end_of_text(package, engine):
+    with Talk(package, engine) as talk:
+        ids = talk.encode("the list")
+        said = plainly(package, ids, 8, Sampling())
+        end = next(token for token in said[2:] if token not in said[:2])
+        talk.package = Package(package.path, package.manifest)
+        talk.package.__dict__["tokenizer"] = replace(package.tokenizer, end_ids=frozenset([end]))
+        text = "".join(talk.complete(ids, 8, Sampling()))
+        assert text == package.tokenizer.decode(said[: said.index(end)])
+        assert talk.count == said.index(end) + 1
+        assert "".join(talk.complete(ids, 8, Sampling(), stop=False)) == package.tokenizer.decode(
+            said
+        )
+
+
+def test_what_prompts_have_in_common_is_run_once(package, engine):
+    """Whatever was said before, however it ended, the next answer is as from the beginning."""
+    with Talk(package, engine) as talk:
+        starts = watch(talk)
+        first = talk.encode("the index of ")
+        said = plainly(package, first, 6, SAMPLED)
+        "".join(talk.complete(first, 6, SAMPLED, stop=False))
+        assert talk.taken == [*first, *said[:-1]], "the last token was said, not taken"
+
+        second = [*first, *said, *talk.encode(" in the 12 ")]
+        text = "".join(talk.complete(second, 5, Sampling(), stop=False))
+        assert text == package.tokenizer.decode(plainly(package, second, 5, Sampling()))
+
+        third = [*first[:4], *talk.encode("another")]
+        text = "".join(talk.complete(third, 5, Sampling(), stop=False))
+        assert text == package.tokenizer.decode(plainly(package, third, 5, Sampling()))
+
+        assert "".join(talk.complete(third, 5, Sampling(), stop=False)) == text
+        assert starts == [0, len(first) + 5, 4, len(third) - 1]
+
+
+def test_an_answer_that_is_cut_off_is_no_trap(package, engine):
+    with Talk(package, engine) as talk:
+        ids = talk.encode("the index of ")
+        pieces = talk.complete(ids, 20, SAMPLED, stop=False)
+        for _ in range(3):
+            next(pieces)
+        pieces.close()
+        said = plainly(package, ids, 20, SAMPLED)
+        longer = [*ids, *said[:4], *talk.encode("12")]
+        text = "".join(talk.complete(longer, 5, Sampling(), stop=False))
+        assert text == package.tokenizer.decode(plainly(package, longer, 5, Sampling()))
+
+
+def watch(talk: Talk) -> list[int]:
+    """The positions from which the engine is asked to run."""
+    talk.start()
+    source, starts = talk.source, []
+    assert source
+    run = source.run
+
+    def noted(tokens, position, count, sampling):
+        starts.append(position)
+        return run(tokens, position, count, sampling)
+
+    source.run = noted  # pyright: ignore[reportAttributeAccessIssue]
+    return starts
+
+
+def test_epochs_come_round(package, played):
+    with Talk(package, "rtl") as talk:
+        ids = talk.encode("12")
+        for _ in range(258):
+            "".join(talk.complete(ids, 1, Sampling()))
+        chip = talk.source.simulation  # pyright: ignore
+        assert sorted(set(chip.epochs)) == list(range(256))
+    assert chip.closed
+
+
+def test_the_context_can_be_filled_to_the_last_position(package, engine):
+    with Talk(package, engine) as talk:
+        ids = talk.encode("the list ")
+        room = 128 - len(ids) + 1
+        "".join(talk.complete(ids, room, SAMPLED, stop=False))
+        assert talk.count == room
+        with pytest.raises(BadInput, match="need 129 positions, the chip has 128"):
+            "".join(talk.complete(ids, room + 1, SAMPLED))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((128, 0, 1), "the prompt has no tokens"),
+        ((128, 5, 0), "tokens to generate must be at least 1, not 0"),
+        ((128, 5, -3), "tokens to generate must be at least 1, not -3"),
+        ((128, 129, 1), "129 prompt tokens and 1 new ones need 129 positions, the chip has 128"),
+        ((128, 5, 10**9), "need 1000000004 positions, the chip has 128"),
+    ],
+)
+def test_lengths_out_of_range(arguments, message):
+    with pytest.raises(BadInput, match=message):
+        check_length(*arguments)
+    check_length(128, 128, 1)
+
+
+def test_prompts(package):
+    tokenizer = package.tokenizer
+    assert encode_prompt(tokenizer, "the") == tokenizer.encode("the")
+    asked = tokenizer.encode_chat([{"role": "user", "content": "the"}])
+    assert encode_prompt(tokenizer, "the", chat=True) == asked
+    for chat in (False, True):
+        with pytest.raises(BadInput, match=r"^the prompt is empty \(give --prompt a text\)$"):
+            encode_prompt(tokenizer, "", chat=chat)
+    with pytest.raises(BadInput, match="text must be valid Unicode"):
+        encode_prompt(tokenizer, "\udcff")
+
+
+def test_an_engine_that_is_none(package):
+    with pytest.raises(BadInput, match=r"^engine must be one of golden, rtl, not 'gpu'$"):
+        Talk(package, "gpu")
+
+
+def test_common_prefix():
+    assert common_prefix([1, 2, 3], [1, 2, 4]) == 2
+    assert common_prefix([1, 2], [1, 2, 4]) == 2
+    assert common_prefix([], [1]) == 0
+
+
+def test_what_it_takes_here_and_on_the_chip(package):
+    with Talk(package) as talk:
+        ids = talk.encode("the list")
+        "".join(talk.complete(ids, 5, Sampling(), stop=False))
+        values = talk.summary()
+    run = Schedule(package.plan).run
+    cycles, first = run([User(len(ids), 5)]), run([User(len(ids), 1)])
+    assert values == {
+        "prompt_tokens": len(ids),
+        "tokens": 5,
+        "engine": "golden",
+        "seconds": talk.seconds,
+        "chip": {
+            "seconds": cycles / 1e9,
+            "tokens_per_second": 4e9 / (cycles - first),
+            "joules": None,
+            "cycles": cycles,
+            "clock_hz": 1e9,
+        },
+    }
+
+
+def test_ctrl_c_is_not_for_the_simulation():
+    with talk_module.unheard_interrupts():
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
