@@ -148,7 +148,7 @@ DRAIN = 4  # of a fabric after its last bit cycle
 NARROW_STAGES = 4
 TOKEN_REGISTER = 1  # between the sampler and the port
 SAMPLER_RANKED = 2
-SAMPLER_CHOICE = 36  # weights 8, the cut and the choice: a binary search of 12 each, and registers
+SAMPLER_CHOICE = 37  # weights 8, the cut and the choice: a binary search of 12 each, and registers
 NORM_GAP = 15
 NORM_TREE = 16  # terms that one register of the norm's adder tree takes
 
