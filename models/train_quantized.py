@@ -8,6 +8,7 @@ the basis of the compiler's own rotation.
 """
 
 import argparse
+import shutil
 import json
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def train(start: Path, work: Path, stop: int) -> Weights:
     batches = Batches(library, tests, LENGTH, TESTS, SEED + 200)
     run, texts = Run(torch.load(start / "checkpoint.pt")["weights"]), held_out()
     work.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(start / "tokenizer.json", work / "tokenizer.json")  # the export takes it along
     run.resume(work / "checkpoint.pt")
     hardwiring, gradient = Hardwiring(shape, BITS), Gradient(shape)
     while run.step < stop:
