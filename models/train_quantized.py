@@ -8,8 +8,8 @@ the basis of the compiler's own rotation.
 """
 
 import argparse
-import shutil
 import json
+import shutil
 from pathlib import Path
 
 import torch
