@@ -206,16 +206,18 @@ class Sampler(wiring.Component):
             insert, pop = Signal(name=f"insert_{rank}"), Signal(name=f"pop_{rank}")
             allowed = ~last if rank >= self.tail else Const(1)
             m.d.comb += insert.eq(valid & allowed & (value > values[-1]))
-            for place, cell in enumerate(cells):
-                with m.If(self.clear):
-                    m.d.sync += cell.eq(0)
-                with m.Elif(insert):
-                    new = Mux(value > values[place], entry, cell)
+            # one condition per list: a simulator then passes over it at once
+            moving = Signal(name=f"moving_{rank}")
+            m.d.comb += moving.eq(self.clear | insert | pop)
+            with m.If(moving):
+                for place, cell in enumerate(cells):
+                    new = Mux(value > values[place], entry, cell[: self.entry_bits])
                     if place:
-                        new = Mux(value > values[place - 1], cells[place - 1], new)
-                    m.d.sync += cell.eq(new[: self.entry_bits])
-                with m.Elif(pop):
-                    m.d.sync += cell.eq(cells[place + 1] if place + 1 < depth else 0)
+                        above = cells[place - 1][: self.entry_bits]
+                        new = Mux(value > values[place - 1], above, new)
+                    below = cells[place + 1] if place + 1 < depth else Const(0, 1)
+                    left = Mux(insert, new, below[: self.entry_bits])
+                    m.d.sync += cell.eq(Mux(self.clear, 0, left))
             lists.append(cells)
             self.pops.append(pop)
         if self.depths[0] == CANDIDATES:
@@ -266,10 +268,8 @@ class Sampler(wiring.Component):
             take_x.eq(load & first),
             take_y.eq(load & ~first),
         ]
-        with m.If(self.clear):
-            m.d.sync += entry.eq(0)
-        with m.Elif(load):
-            m.d.sync += entry.eq(Mux(first, x, y))
+        with m.If(self.clear | load):
+            m.d.sync += entry.eq(Mux(self.clear, 0, Mux(first, x, y)))
         return entry, taken
 
     def _weigh(self, m: Module, root: Signal) -> None:
