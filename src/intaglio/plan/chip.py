@@ -124,7 +124,7 @@ def default_beat(architecture: Architecture) -> int:
 def default_positions(context: int) -> int:
     """Positions per cycle with which attention at full context stays near the fabrics' time."""
     positions = 1
-    while context // positions > 512 and positions < 8:
+    while context // positions > 1024 and positions < 8:
         positions *= 2
     return positions
 
