@@ -9,7 +9,7 @@ from intaglio.errors import BadInput
 from intaglio.golden.model import Matrix
 from intaglio.golden.number import accumulator_bits, product_bits
 
-MOST_LANES = 256
+MOST_LANES = 2048
 
 
 @dataclass(frozen=True, slots=True)
