@@ -6,7 +6,7 @@ import sys
 import typer
 
 from intaglio.cli.commands import app
-from intaglio.cli.screen import fail
+from intaglio.cli.screen import NobodyReads, fail
 from intaglio.errors import IntaglioError
 
 INTERRUPTED, NOBODY_READS = 130, 141
@@ -25,7 +25,6 @@ def run() -> int:
     """The exit code of the command in ``sys.argv``."""
     try:
         code = app(standalone_mode=False) or 0
-        sys.stdout.flush()
         if code == INTERRUPTED:
             fail("interrupted", "", hint="what compile has finished is kept: run it again to go on")
         return code
@@ -35,7 +34,7 @@ def run() -> int:
     except (KeyboardInterrupt, typer.Abort):
         fail("interrupted", "", hint="what compile has finished is kept: run it again to go on")
         return INTERRUPTED
-    except BrokenPipeError:
+    except NobodyReads:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOBODY_READS
     except OSError as error:

@@ -1,5 +1,6 @@
 """The commands and their options."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from intaglio import __version__
-from intaglio.cli.screen import bars, fail, note, waiting, write, write_json
+from intaglio.cli.screen import bars, fail, note, say, waiting, write, write_json
 from intaglio.errors import BadInput, IntaglioError
 from intaglio.golden.sample import Sampling
 
@@ -49,7 +50,7 @@ ChatFlag = Annotated[bool, typer.Option("--chat", help="Put the prompt into the 
 def show_version(show: bool) -> None:
     """Print the version and stop."""
     if show:
-        typer.echo(f"intaglio {__version__}")
+        say(f"intaglio {__version__}")
         raise typer.Exit
 
 
@@ -62,7 +63,7 @@ def options(
 ) -> None:
     """Engrave a language model into silicon: a checkpoint in, a verified chip out."""
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        say(context.get_help())
 
 
 @app.command(epilog="Example: intaglio compile bundled --bits 4 -o chips/bundled")
@@ -139,8 +140,8 @@ def print_compiled(output: Path, made: "Compiled") -> None:
     """What came out, in words."""
     plan = made.package.plan
     how = "from the cache" if made.cached else f"in {made.seconds:.0f} s"
-    typer.echo(f"{made.source}: {plan.architecture.parameters:,} parameters -> {output}, {how}")
-    typer.echo(
+    say(f"{made.source}: {plan.architecture.parameters:,} parameters -> {output}, {how}")
+    say(
         f"  {made.package.bits_per_weight:.2f} bits per block weight, {plan.cells:,} contacts, "
         f"hash {made.package.hash[:16]}"
     )
@@ -171,7 +172,12 @@ def read_prompt(prompt: str | None, file: Path | None, chat: bool) -> str:
         raise BadInput("give --prompt or --prompt-file, not both")
     if file is not None:
         return read_text(file)
-    return prompt if prompt is not None else DEFAULT_QUESTION if chat else DEFAULT_PROMPT
+    if prompt is None:
+        return DEFAULT_QUESTION if chat else DEFAULT_PROMPT
+    try:  # where the locale cannot read it, the command line still holds UTF-8
+        return os.fsencode(prompt).decode("utf-8")
+    except UnicodeError:
+        return prompt
 
 
 @app.command(epilog='Example: intaglio verify chips/bundled --prompt "import os" --tokens 256')
@@ -214,14 +220,14 @@ def print_proof(proof: "Proof") -> None:
     """A proof in words."""
     verdict, where = proof.verdict, proof.verdict.first_difference
     if where is None:
-        typer.echo(
+        say(
             f"equal: {verdict.positions} positions, {verdict.generated} of them generated; every "
             "operation of the RTL gave the integer model's bits"
         )
     else:
-        typer.echo(f"NOT equal: {where}")
-    typer.echo(f"  the chip said: {proof.text!r}")
-    typer.echo(
+        say(f"NOT equal: {where}")
+    say(f"  the chip said: {proof.text!r}")
+    say(
         f"  {verdict.simulated_tokens_per_second:.1f} simulated tokens/s, after a build of "
         f"{proof.build_seconds:.0f} s"
     )
@@ -233,7 +239,7 @@ def print_cycles(planned: int | None, simulated: int, per_token: float | None) -
     """Cycles, and whether they are as planned."""
     how = "as planned" if planned == simulated else f"NOT the {planned or 0:,} of the plan"
     rate = f"; {per_token:,.0f} from token to token" if per_token else ""
-    typer.echo(f"  {simulated:,} cycles, {how}{rate}")
+    say(f"  {simulated:,} cycles, {how}{rate}")
 
 
 @app.command(epilog='Example: intaglio generate chips/bundled --prompt "import os" --tokens 100')
@@ -420,14 +426,14 @@ def evaluate(
     if json_output:
         write_json(values)
         return
-    typer.echo(f"{values['tokens']:,} tokens, {values['bytes']:,} bytes")
+    say(f"{values['tokens']:,} tokens, {values['bytes']:,} bytes")
     for name in ("float", "chip"):
         row = values[name]
-        typer.echo(
+        say(
             f"  {name:5}  perplexity {row['perplexity']:.3f}  "
             f"bits per byte {row['bits_per_byte']:.4f}"
         )
-    typer.echo(f"  growth {values['growth_percent']:+.2f} %  ({values['seconds']:.0f} s)")
+    say(f"  growth {values['growth_percent']:+.2f} %  ({values['seconds']:.0f} s)")
 
 
 @app.command(epilog="Example: intaglio demo")
@@ -460,5 +466,5 @@ def demo(
     else:
         write("\n\n")
         print_speed(values)
-        typer.echo(f"Talk to its RTL: intaglio generate {output} --prompt 'import ' --engine rtl")
+        say(f"Talk to its RTL: intaglio generate {output} --prompt 'import ' --engine rtl")
     return 0 if proof.verdict.equal else 1

@@ -88,15 +88,27 @@ def waiting(text: str) -> Any:
     return screen.status(Text(text)) if screen.is_terminal else nullcontext()
 
 
+class NobodyReads(Exception):
+    """Whoever read stdout went away."""
+
+
 def write(text: str) -> None:
     """Write a piece of text at once; on a terminal, without what would steer it."""
-    sys.stdout.write(text.translate(CONTROLS) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text.translate(CONTROLS) if sys.stdout.isatty() else text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise NobodyReads from None
+
+
+def say(text: str) -> None:
+    """Write a line."""
+    write(f"{text}\n")
 
 
 def write_json(values: dict[str, Any]) -> None:
     """Write one JSON object; what is not a finite number becomes null."""
-    sys.stdout.write(json.dumps(finite(values), allow_nan=False) + "\n")
+    say(json.dumps(finite(values), allow_nan=False))
 
 
 def finite(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import os
 import resource
 import time
 from dataclasses import asdict, dataclass, replace
@@ -139,11 +140,11 @@ def compile_model(
 
 
 def refuse_foreign(output: Path, path: Path) -> None:
-    """Raise :class:`BadInput` where ``output`` would replace something that is no package."""
-    if path.is_dir():
-        if is_package(path) or not any(path.iterdir()):
-            return
-    elif not path.exists():
+    """Raise :class:`BadInput` where ``output`` cannot be, or would replace what is no package."""
+    above = next(folder for folder in path.parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise BadInput(f"{output}: cannot be written: {above} is not a folder that can be")
+    if not path.exists() or (path.is_dir() and (is_package(path) or not any(path.iterdir()))):
         return
     raise BadInput(
         f"{output}: exists and is not a chip package", hint="choose another name with --output"

@@ -1,0 +1,167 @@
+"""The command line as a process: signals, pipes, terminals, start-up."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_chip import QUICK, TEXT, environment, quick_emit, run_quick, tiny_checkpoint
+
+from intaglio.flow.compile import compile_model
+from intaglio.hardware import emit
+
+PROGRAM = [sys.executable, str(Path(__file__).with_name("tiny_chip.py"))]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("process")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emit, "emit", quick_emit)
+        patch.setenv("INTAGLIO_CACHE", str(folder / "cache"))
+        checkpoint = tiny_checkpoint(folder / "tiny", max_position_embeddings=4096)
+        compile_model(str(checkpoint), folder / "chip", QUICK)
+    (folder / "text").write_text(TEXT)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def surroundings(home, monkeypatch):
+    monkeypatch.setenv("INTAGLIO_CACHE", str(home / "cache"))
+    monkeypatch.chdir(home)
+
+
+def start(*words: str, **options) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*PROGRAM, *words], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, **options,
+    )  # fmt: skip
+
+
+def test_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "intaglio", "--version"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout[:11]) == (0, "intaglio 0.")
+
+
+def test_text_comes_as_it_is_made_and_the_reader_may_leave():
+    process = start("generate", "chip", "-p", "the list", "-n", "1500")
+    assert process.stdout
+    assert process.stdout.read(8) == "the list"
+    assert process.poll() is None
+    process.stdout.close()
+    assert process.wait(60) == 141
+    assert process.stderr
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+
+
+def test_ctrl_c():
+    process = start("generate", "chip", "-p", "the list", "-n", "1500")
+    assert process.stdout
+    process.stdout.read(8)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-2] == "interrupted"
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_ends_an_answer_and_not_the_talk():
+    process = start("chat", "chip", "-n", "1500", stdin=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write("the list\n")
+    process.stdin.flush()
+    read_until(process.stdout, "chip> ")
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    read_until(process.stdout, "you> ")
+    process.stdin.write("\n")
+    process.stdin.close()
+    process.stdout.close()
+    assert process.stderr
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 0, err
+    (count,) = re.findall(r"(\d+) tokens in ", err)
+    assert int(count) < 1500
+
+
+def read_until(stream, end: str) -> None:
+    said = ""
+    while not said.endswith(end):
+        piece = stream.read(1)
+        assert piece, said
+        said += piece
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1"])
+def test_any_locale(locale, monkeypatch):
+    monkeypatch.setenv("LC_ALL", locale)
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    monkeypatch.setenv("PYTHONCOERCECLOCALE", "0")
+    done = run_quick(["generate", "chip", "-p", "é list", "-n", "30", "--temperature", "5"])
+    assert done.returncode == 0, done.stderr
+    assert run_quick(["generate", "chip", "-p", "é", "-n", "3", "--json"]).returncode == 0
+
+
+def test_help_comes_fast():
+    """Nothing heavy is imported for it."""
+    code = (
+        "import sys; sys.argv = ['intaglio', '--help']\n"
+        "from intaglio.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'amaranth', 'numba', 'scipy', 'tokenizers', 'safetensors'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_compile_from_the_cache_imports_no_hardware():
+    words = ["compile", "tiny", "-o", "again", "--bits", "4", "--uniform", "--calibration", "text"]
+    code = (
+        f"import sys; sys.argv = ['intaglio', *{words}]\n"
+        "from intaglio.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "assert 'amaranth.back' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "from the cache" in done.stdout
+
+
+def test_bars_on_a_terminal_and_nothing_of_them_on_stdout():
+    master, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, "compile", "tiny", "-o", "bars", "--bits", "4", "--calibration", "text",
+         "--context", "77", "--uniform"],
+        env={**environment(), "TERM": "xterm", "COLUMNS": "100"}, stdout=subprocess.PIPE,
+        stderr=terminal,
+    )  # fmt: skip
+    os.close(terminal)
+    shown = b""
+    try:
+        while piece := os.read(master, 65536):
+            shown += piece
+    except OSError:
+        pass  # the terminal's other end is closed
+    os.close(master)
+    assert process.stdout
+    out = process.stdout.read()
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert out.startswith(b"tiny (from f32): ")
+    assert b"\x1b" not in out
+    text = shown.decode()
+    for step in ("reading the checkpoint", "choosing integers", "ROM images", "100%"):
+        assert step in text
