@@ -85,7 +85,7 @@ class Case:
     def parameters(self) -> str:
         f = self.fabric
         return (
-            f'.NAME("{self.name}"), .COLUMNS({f.outputs}), .ROWS({f.rows}), '
+            f'.NAME("{self.name}"), .INPUTS({f.inputs}), .COLUMNS({f.outputs}), .ROWS({f.rows}), '
             f".EXTRA({f.extra_rows}), .SHIFT({f.extra_shift}), .ACCUMULATOR({f.accumulator}), "
             f".BEAT({self.beat})"
         )

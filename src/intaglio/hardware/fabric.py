@@ -1,10 +1,11 @@
 """The contract model of a whole fabric, in SystemVerilog: what a chip's simulation runs.
 
 One module per code width, lanes and activation width; the sizes are its parameters. It does what a
-fabric's cells do, bit cycle by bit cycle: a code selects a product line of its lane, a negative one
-inverts it, a column counts its lanes' bits and shifts them into its accumulator. Columns are
-sliced: bit j of word w belongs to column 64 w + j, so that a C++ compiler works on 512 columns at
-once. :mod:`intaglio.hardware.select` is the same fabric as gates.
+fabric's cells do: a code selects a product line of its lane, a negative one inverts it, a column
+counts its lanes' bits and shifts them into its accumulator. All bit cycles of a row are done at its
+last one, for a few words of columns and a few lanes at a time, so that they stay in the processor's
+nearest memory. Columns are sliced: bit j of word w belongs to column 64 w + j, so that a C++
+compiler works on 512 columns at once. :mod:`intaglio.hardware.select` is the same fabric as gates.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,9 +17,9 @@ from intaglio.plan.tiling import FabricPlan
 DRAIN = 4
 """Cycles after the last bit cycle: serialiser, product lines, counter tree, carry of the row."""
 
-WORD = 64
-GROUP = 16  # lanes whose bits one loop body counts; longer bodies only take longer to compile
+GROUP = 16  # lanes that are counted together, at most
 INDEX_BITS = 16  # of the ports' beat numbers
+ZERO = "64'd0"
 
 
 def cycles(fabric: FabricPlan) -> int:
@@ -41,15 +42,17 @@ def fabric_module(bits: int, lanes: int, activation: int) -> str:
     """The module of one shape.
 
     Parameters: NAME of the matrix, COLUMNS, main ROWS, EXTRA rows, SHIFT of the main rows,
-    ACCUMULATOR bits, BEAT. The ROM images ``NAME``, ``NAME_start`` and, with extra rows,
-    ``NAME_map`` of number ``id`` are read from the folder of plusarg ``rom``.
+    ACCUMULATOR bits, BEAT (a divisor of 64). The ROM images ``NAME``, ``NAME_start`` and, with
+    extra rows, ``NAME_map`` of number ``id`` are read from the folder of plusarg ``rom``.
 
     ``load``: beat ``load_index`` of the activations. ``start``: with or after the last load;
     (ROWS + EXTRA) * product bits + DRAIN edges later the sums can be read. ``read``: after the
     edge, ``read_data`` is beat ``read_index`` of the sums and stays; ``read_clk`` is ``clk``, or
-    gated while there is no ``read``. ``rst`` stops a run.
+    gated while there is no ``read``. A beat read too early is 0; what pads the last beat is
+    undefined. ``rst`` stops a run.
     """
-    counter = Counter(bits, lanes)
+    groups = -(-lanes // GROUP)
+    counter = Counter(bits, -(-lanes // groups))
     body = counter.body()
     return MODULE.format(
         name=module_name(bits, lanes, activation),
@@ -58,25 +61,16 @@ def fabric_module(bits: int, lanes: int, activation: int) -> str:
         activation=activation,
         product=product_bits(activation),
         pairs=len(CODEBOOKS[bits]) // 2,
-        counters=counter.planes,
+        groups=groups,
+        group=counter.lanes,
+        carry=counter.carry_bits,
         index=INDEX_BITS - 1,
         drain=DRAIN,
-        loop_l=loop("l", "0", "LANES"),
-        loop_p=loop("p", "0", "BITS"),
-        loop_w=loop("w", "0", "WIDE"),
-        loop_p_first=loop("p", "0", "ACCUMULATOR"),
-        loop_column=loop("column", "0", "COLUMNS"),
-        loop_extra=loop("extra", "0", "EXTRA"),
-        loop_activation=loop("l", "0", "(ROWS + 1) * LANES"),
-        loop_code=" ".join(
-            loop(*range_) for range_ in (("l", "0", "LANES"), ("p", "0", "BITS"), ("w", "0", "WIDE"))
-        ),
-        loop_word=loop("w", "0", "WORDS"),
-        products=indented(products(bits), 10),
-        lines=indented(lines(bits), 8),
-        body=indented(body, 6),
+        products=indented(products(bits), 8),
+        body=indented(body, 12),
         temporaries=", ".join(f"u{i}" for i in range(counter.temporaries)),
         zeroed=" ".join(f"u{i} = 0;" for i in range(counter.temporaries)),
+        **LOOPS,
     )
 
 
@@ -92,19 +86,9 @@ def products(bits: int) -> Iterator[str]:
         yield f"odd[{pair}][l] = (x * 64'd{here}) ^ (x * 64'd{there});"
 
 
-def lines(bits: int) -> Iterator[str]:
-    """Statements that put bit ``cycle`` of lane ``l``'s products on its lines."""
-    for pair in range(len(CODEBOOKS[bits]) // 2):
-        for name in ("even", "odd"):
-            yield f"{name}_line[{pair}][l] = 64'd0 - (({name}[{pair}][l] >> cycle) & 64'd1);"
-
-
 @dataclass
 class Counter:
-    """Writes the loops in which every column counts its lanes' selected bits.
-
-    A loop over words for each group of lanes; the sum of a column is in ``count`` bit planes.
-    """
+    """Writes the loop in which every column adds its lanes' selected bits to what it carries."""
 
     bits: int
     lanes: int
@@ -112,49 +96,32 @@ class Counter:
     text: list[str] = field(default_factory=list)
 
     @property
-    def planes(self) -> int:
-        """Bits of a column's count beside its carry, both at most ``lanes``."""
-        return self.lanes.bit_length() + (self.lanes > GROUP)
+    def carry_bits(self) -> int:
+        """Bits of a column's carry, which is at most ``lanes``."""
+        return self.lanes.bit_length()
 
     def body(self) -> list[str]:
-        """The statements of one bit cycle."""
-        whole = (self.lanes - 1) // GROUP
-        rest = self.lanes - whole * GROUP
-        if whole:
-            self.text += [loop("g", "0", f"{whole * GROUP}", GROUP), loop("w", "0", "WIDE")]
-            self._group(GROUP, "g + ", last=False)
-            self.text += ["end end", "end end"]
-        self.text += [loop("w", "0", "WIDE")]
-        self._group(rest, f"{whole * GROUP} + ", last=True)
-        self.text += ["end end"]
-        return self.text
-
-    def _group(self, lanes: int, base: str, *, last: bool) -> None:
-        """Add ``lanes`` selected bits, and in the last group the accumulator's bit, to the count.
+        """The statements of one bit cycle for the column words ``w``.
 
         At most two bits of a weight wait; a third makes a full adder.
         """
-        self.temporaries, used = 0, self.temporaries
-        waiting: list[list[str]] = [[] for _ in range(self.planes + 2)]
-        for weight in range(self.planes):
-            waiting[weight].append(f"count[{weight}][w]")
-        if last:
-            waiting[0].append("tap[w]")
-        for lane in range(lanes):
-            self._add(waiting, 0, self._select(f"{base}{lane}"))
-        for weight in range(self.planes + 1):
+        waiting: list[list[str]] = [[f"carry[{i}][w]"] for i in range(self.carry_bits)]
+        waiting += [[], []]
+        waiting[0].append("tap[w]")
+        for lane in range(self.lanes):
+            self._add(waiting, 0, self._select(lane))
+        for weight in range(self.carry_bits + 1):
             while len(waiting[weight]) > 1:
                 self._half(waiting, weight)
-        sums = [bits[0] if bits else "64'd0" for bits in waiting]
-        if last:
-            # the lowest bit stays in the accumulator, the others are worth half in the next cycle
-            self.text.append(f"tap[w] = {sums[0]};")
-            sums = sums[1:]
-        self.text += [f"count[{weight}][w] = {sums[weight]};" for weight in range(self.planes)]
-        self.temporaries = max(self.temporaries, used)
+        # the lowest bit stays in the accumulator, the others are worth half in the next cycle
+        self.text.append(f"tap[w] = {waiting[0][0]};")
+        for weight in range(self.carry_bits):
+            bits = waiting[weight + 1]
+            self.text.append(f"carry[{weight}][w] = {bits[0] if bits else ZERO};")
+        return self.text
 
-    def _select(self, lane: str) -> str:
-        """The selected bit of a lane in the columns of word ``w``."""
+    def _select(self, lane: int) -> str:
+        """The selected bit of a lane."""
         rank = [f"code[{lane}][{plane}][w]" for plane in range(self.bits)]
         level = [
             self._name(f"even_line[{pair}][{lane}] ^ ({rank[0]} & odd_line[{pair}][{lane}])")
@@ -188,26 +155,42 @@ class Counter:
         return name
 
 
-def loop(variable: str, start: str, end: str, step: int = 1) -> str:
+def loop(variable: str, end: str) -> str:
     """Open a loop that stays a loop; two ``end`` close it."""
     return (
-        f"begin /*verilator unroll_disable*/ for ({variable} = {start}; {variable} < {end}; "
-        f"{variable} = {variable} + {step}) begin"
+        f"begin /*verilator unroll_disable*/ for ({variable} = 0; {variable} < {end}; "
+        f"{variable} = {variable} + 1) begin"
     )
+
+
+LOOPS = {
+    f"each_{name}": loop(variable, end)
+    for name, variable, end in (
+        ("activation", "i", "INPUTS / BEAT"), ("block", "b", "BLOCKS"), ("column", "i", "COLUMNS"),
+        ("extra", "i", "EXTRA"), ("group", "g", "GROUPS"), ("lane", "l", "LANES"),
+        ("padded_lane", "l", "GROUPS * GROUP"), ("group_lane", "l", "GROUP"),
+        ("code_plane", "p", "BITS"), ("sum_plane", "p", "PLANES"), ("carry_plane", "p", "CARRY"),
+        ("pair", "p", "PAIRS"), ("word", "w", "BLOCK"), ("whole_word", "w", "WORDS"),
+        ("cycle", "k", "PRODUCT"), ("byte", "i", "8"), ("plane_byte", "j", "PLANES / 8"),
+        ("bit", "k", "8"), ("input", "i", "(ROWS + 1) * LANES"),
+    )
+}  # fmt: skip
 
 
 def indented(statements: Iterable[str], columns: int) -> str:
     return f"\n{' ' * columns}".join(statements)
 
 
-# Variables of the clocked block are set to 0 first, or Verilator keeps them in memory; loop
-# variables are unsigned, or g++ does not vectorise. The number `id` is used at the beginning only,
-# so that all fabrics of one size are one C++ function. State is assigned at once, not at the end of
-# the step, which nobody outside the block can see.
+# How to keep Verilator and g++ fast here: variables of a clocked block are set to 0 first, or they
+# are kept in memory; loop variables are unsigned, and what the inner loop over words reads has
+# constant indices besides, or g++ does not vectorise. `work` reads nothing but the module's own
+# registers and the number `id` is used at the beginning only, so that all fabrics of one size are
+# one C++ function. State is assigned at once where nobody reads it at the same edge.
 MODULE = """\
 // Contract model of fabrics with {lanes} lanes, {bits}-bit codes and {activation}-bit activations.
 module {name} #(
     parameter string NAME = "",
+    parameter int INPUTS = 16,
     parameter int COLUMNS = 64,
     parameter int ROWS = 1,
     parameter int EXTRA = 0,
@@ -230,169 +213,199 @@ module {name} #(
   /* verilator no_inline_module */
   /* verilator lint_off BLKSEQ */
   localparam int LANES = {lanes};
+  localparam int GROUPS = {groups};  // of lanes that are counted together,
+  localparam int GROUP = {group};  // so many
   localparam int BITS = {bits};
+  localparam int PAIRS = {pairs};  // of product lines
   localparam int PRODUCT = {product};  // bit cycles of a row
-  localparam int COUNTERS = {counters};  // bits of a column's carry to the next bit cycle
+  localparam int CARRY = {carry};  // bits of a column's carry to the next bit cycle
+  localparam int PLANES = (ACCUMULATOR + 7) / 8 * 8;
   localparam int WORDS = (COLUMNS + 63) / 64;
   // a few words more where the processor works on twice as many at once
-  localparam int WIDE = WORDS % 8 == 3 ? WORDS + 1 : WORDS % 8 > 4 ? (WORDS + 7) / 8 * 8 : WORDS;
+  localparam int WIDE = WORDS == 3 ? 4 : WORDS > 4 ? (WORDS + 7) / 8 * 8 : WORDS;
+  localparam int BLOCK = WIDE <= 32 ? WIDE : WIDE % 32 == 0 ? 32 : WIDE % 24 == 0 ? 24
+                       : WIDE % 16 == 0 ? 16 : 8;
+  localparam int BLOCKS = WIDE / BLOCK;
   localparam int MAP = $clog2(ROWS + 1);
   localparam int MAPS = EXTRA == 0 ? 1 : EXTRA;
 
   // what is engraved
-  logic [63:0] rom [(ROWS + EXTRA) * LANES * BITS * WORDS];
-  logic [63:0] first [ACCUMULATOR][WIDE];  // what the accumulators start from
-  int unsigned source [MAPS * LANES];  // the row that an extra row repeats, by lane
+  logic [63:0] rom [ROWS + EXTRA][LANES][BITS][WORDS];
+  logic [63:0] first [BLOCKS][PLANES][BLOCK];  // what the accumulators start from
+  int unsigned source [MAPS][LANES];  // the row that an extra row repeats, by lane
 
-  logic [63:0] activations [(ROWS + 1) * LANES];  // one more row, which stays 0
-  logic [63:0] sum [ACCUMULATOR][WIDE];
+  logic [BEAT*{activation}-1:0] beats [INPUTS / BEAT];
+  logic [63:0] activation [(ROWS + 1) * LANES];  // one more row, which stays 0
+  logic [63:0] sum [BLOCKS][PLANES][BLOCK];
+  logic [63:0] result [WIDE * 64];  // the sums when all rows are done, by column
 
-  // of the row and the bit cycle at work
-  logic [63:0] code [LANES][BITS][WIDE];
-  logic [63:0] even [{pairs}][LANES];
-  logic [63:0] odd [{pairs}][LANES];
-  logic [63:0] even_line [{pairs}][LANES];
-  logic [63:0] odd_line [{pairs}][LANES];
-  logic [63:0] count [COUNTERS][WIDE];
-  logic [63:0] tap [WIDE];
-  logic running;
-  int unsigned wait_cycles, row, cycle;
+  // of the row, the lanes and the words at work
+  logic [63:0] even [PAIRS][GROUPS * GROUP];
+  logic [63:0] odd [PAIRS][GROUPS * GROUP];
+  logic [63:0] even_line [PAIRS][GROUP];
+  logic [63:0] odd_line [PAIRS][GROUP];
+  logic [63:0] code [GROUP][BITS][BLOCK];
+  logic [63:0] carry [CARRY][BLOCK];
+  logic [63:0] tap [BLOCK];
+
+  logic running, row_ended, done;
+  int unsigned delay, cycle, row, ended;
 
   initial begin : engrave
     string folder;
-    int unsigned column, extra, w, l, p;
+    int unsigned b, g, i, l, p, w;
     logic [ACCUMULATOR-1:0] starts [COLUMNS];
     logic [LANES*MAP-1:0] maps [MAPS];
     if (!$value$plusargs("rom=%s", folder)) $fatal(1, "+rom=DIR is missing");
     $readmemh($sformatf("%s/%s.%0d.hex", folder, NAME, id), rom);
     $readmemh($sformatf("%s/%s_start.%0d.hex", folder, NAME, id), starts);
-    {loop_p_first}
-      {loop_w} first[p][w] = 0; end end
-    end end
-    {loop_column}
-      {loop_p_first}
-        first[p][column/64] = first[p][column/64] | (64'(starts[column][p]) << (column % 64));
+    {each_block} {each_sum_plane} {each_word} first[b][p][w] = 0; end end end end end end
+    {each_column}
+      b = i / (64 * BLOCK);
+      w = i / 64 % BLOCK;
+      begin /*verilator unroll_disable*/ for (p = 0; p < ACCUMULATOR; p = p + 1) begin
+        first[b][p][w] = first[b][p][w] | (64'(starts[i][p]) << (i % 64));
       end end
     end end
     if (EXTRA != 0) begin
       $readmemh($sformatf("%s/%s_map.%0d.hex", folder, NAME, id), maps);
-      {loop_extra}
-        {loop_l} source[extra*LANES+l] = 32'(maps[extra][l*MAP+:MAP]); end end
-      end end
+      {each_extra} {each_lane} source[i][l] = 32'(maps[i][l*MAP+:MAP]); end end end end
     end
-    {loop_code} code[l][p][w] = 0; end end end end end end
-    {loop_activation} activations[l] = 0; end end
+    {each_input} activation[i] = 0; end end
+    {each_group_lane} {each_code_plane} {each_word} code[l][p][w] = 0; end end end end end end
+    {each_pair} {each_padded_lane} even[p][l] = 0; odd[p][l] = 0; end end end end
     running = 0;
+    row_ended = 0;
+    done = 0;
+  end
+
+  always_ff @(posedge clk) begin : control
+    row_ended <= 0;
+    if (row_ended && !running) done <= 1;
+    if (load) beats[32'(load_index)] = load_data;
+    if (running && delay != 0) delay <= delay - 1;
+    else if (running) begin
+      cycle <= cycle + 1;
+      if (cycle == PRODUCT - 1) begin
+        cycle <= 0;
+        row <= row + 1;
+        row_ended <= 1;
+        ended <= row;
+        if (row == ROWS + EXTRA - 1) running <= 0;
+      end
+    end
+    if (start) begin
+      done <= 0;
+      running <= 1;
+      delay <= {drain} - 2;
+      cycle <= 0;
+      row <= 0;
+    end
+    if (rst) begin
+      running <= 0;
+      row_ended <= 0;
+    end
   end
 
   always_ff @(posedge clk) begin : work
-    int unsigned w, l, p, g, base, low;
-    logic [63:0] x, a, b, c;
+    int unsigned b, g, i, j, k, l, p, w, base, low;
+    logic [63:0] x, y, z;
     logic [63:0] {temporaries};
-    w = 0; l = 0; p = 0; g = 0; base = 0; low = 0; x = 0;
-    a = 0; b = 0; c = 0;
+    b = 0; g = 0; i = 0; j = 0; k = 0; l = 0; p = 0; w = 0; base = 0; low = 0;
+    x = 0; y = 0; z = 0;
     {zeroed}
 
-    if (running && wait_cycles != 0) wait_cycles = wait_cycles - 1;
-    else if (running) begin
-      if (cycle == 0) begin
-        base = row * (LANES * BITS * WORDS);
-        {loop_l}
-          {loop_p}
-            {loop_word}
-              code[l][p][w] = rom[base+(l*BITS+p)*WORDS+w];
-        end end end end end end
-        {loop_l}
-          if (row < ROWS) x = activations[row*LANES+l];
-          else x = activations[source[(row-ROWS)*LANES+l]*LANES+l];
-          {products}
+    if (row_ended) begin
+      if (ended == 0) begin
+        {each_activation}
+          for (int unsigned e = 0; e < BEAT; e = e + 1)
+            activation[i*BEAT+e] = 64'($signed(beats[i][e*{activation}+:{activation}]));
+        end end
+        {each_block} {each_sum_plane} {each_word} sum[b][p][w] = first[b][p][w]; end end end end
         end end
       end
-      low = (row < ROWS ? SHIFT : 0) + cycle;
-      {loop_l}
-        {lines}
+      {each_lane}
+        if (ended < ROWS) x = activation[ended*LANES+l];
+        else x = activation[source[ended-ROWS][l]*LANES+l];
+        {products}
       end end
-      {loop_w}
-        tap[w] = sum[low][w];
-      end end
-      {body}
-      {loop_w}
-        sum[low][w] = tap[w];
-        tap[w] = 0;
-      end end
-      cycle = cycle + 1;
-      if (cycle == PRODUCT) begin
-        // what is left of the count goes to the accumulator's high bits
-        low = low + 1;
-        for (p = 0; p < COUNTERS && low < ACCUMULATOR; p = p + 1) begin
-          {loop_w}
-            a = sum[low][w]; b = count[p][w]; c = tap[w];
-            sum[low][w] = a ^ b ^ c;
-            tap[w] = (a & b) | (c & (a ^ b));
+      base = ended < ROWS ? SHIFT : 0;
+
+      {each_block} {each_group}
+        {each_group_lane} {each_code_plane}
+          if (g * GROUP + l >= LANES) begin
+            {each_word} code[l][p][w] = 0; end end
+          end else if (BLOCKS == 1) begin
+            {each_whole_word} code[l][p][w] = rom[ended][g*GROUP+l][p][w]; end end
+          end else if (WORDS == WIDE) begin
+            {each_word} code[l][p][w] = rom[ended][g*GROUP+l][p][b*BLOCK+w]; end end
+          end else begin
+            {each_word}
+              if (b * BLOCK + w < WORDS) code[l][p][w] = rom[ended][g*GROUP+l][p][b*BLOCK+w];
+            end end
+          end
+        end end end end
+        {each_carry_plane} {each_word} carry[p][w] = 0; end end end end
+        {each_cycle}
+          {each_pair} {each_group_lane}
+            even_line[p][l] = 64'd0 - ((even[p][g*GROUP+l] >> k) & 64'd1);
+            odd_line[p][l] = 64'd0 - ((odd[p][g*GROUP+l] >> k) & 64'd1);
+          end end end end
+          low = base + k;
+          {each_word} tap[w] = sum[b][low][w]; end end
+          {each_word}
+            {body}
+          end end
+          {each_word} sum[b][low][w] = tap[w]; end end
+        end end
+        // what is left of the carry goes to the accumulator's high bits
+        {each_word} tap[w] = 0; end end
+        low = base + PRODUCT;
+        for (p = 0; p < CARRY && low < ACCUMULATOR; p = p + 1) begin
+          {each_word}
+            x = sum[b][low][w]; y = carry[p][w]; z = tap[w];
+            sum[b][low][w] = x ^ y ^ z;
+            tap[w] = (x & y) | (z & (x ^ y));
           end end
           low = low + 1;
         end
         for (; low < ACCUMULATOR; low = low + 1) begin
-          {loop_w}
-            a = sum[low][w]; c = tap[w];
-            sum[low][w] = a ^ c;
-            tap[w] = a & c;
+          {each_word}
+            x = sum[b][low][w]; z = tap[w];
+            sum[b][low][w] = x ^ z;
+            tap[w] = x & z;
           end end
         end
-        for (p = 0; p < COUNTERS; p = p + 1) begin
-          {loop_w} count[p][w] = 0; end end
-        end
-        cycle = 0;
-        row = row + 1;
-        if (row == ROWS + EXTRA) running = 0;
-      end
-    end
+      end end end end
 
-    if (load)
-      for (int unsigned i = 0; i < BEAT; i = i + 1)
-        activations[32'(load_index)*BEAT+i] = 64'($signed(load_data[i*{activation}+:{activation}]));
-    if (start) begin
-      for (p = 0; p < ACCUMULATOR; p = p + 1) begin
-        {loop_w} sum[p][w] = first[p][w]; end end
+      // 8 columns of 8 planes at a time, transposed
+      if (ended == ROWS + EXTRA - 1) begin
+        {each_block} {each_word} {each_byte}
+          base = ((b * BLOCK + w) * 8 + i) * 8;
+          {each_bit} result[base+k] = 0; end end
+          {each_plane_byte}
+            x = 0;
+            {each_bit} x = x | (((sum[b][8*j+k][w] >> (8 * i)) & 64'hff) << (8 * k)); end end
+            y = (x ^ (x >> 7)) & 64'h00aa00aa00aa00aa;
+            x = x ^ y ^ (y << 7);
+            y = (x ^ (x >> 14)) & 64'h0000cccc0000cccc;
+            x = x ^ y ^ (y << 14);
+            y = (x ^ (x >> 28)) & 64'h00000000f0f0f0f0;
+            x = x ^ y ^ (y << 28);
+            {each_bit}
+              result[base+k] = result[base+k] | (((x >> (8 * k)) & 64'hff) << (8 * j));
+            end end
+          end end
+        end end end end end end
       end
-      for (p = 0; p < COUNTERS; p = p + 1) begin
-        {loop_w} count[p][w] = 0; end end
-      end
-      row = 0; cycle = 0;
-      wait_cycles = {drain} - 1;
-      running = 1;
     end
-    if (rst) running = 0;
   end
 
   always_ff @(posedge read_clk) begin : show
-    int unsigned column;
-    logic [63:0] block, swap;
-    logic [63:0] elements [BEAT];
-    column = 0; block = 0; swap = 0;
-    if (read) begin
-      // 8 columns of 8 planes at a time, transposed
-      for (int unsigned i = 0; i < BEAT; i = i + 1) elements[i] = 0;
-      for (int unsigned i = 0; i < BEAT; i = i + 8)
-        for (int unsigned j = 0; j < ACCUMULATOR; j = j + 8) begin
-          column = 32'(read_index) * BEAT + i;
-          block = 0;
-          for (int unsigned k = 0; k < 8; k = k + 1)
-            if (j + k < ACCUMULATOR)
-              block = block | (((sum[j+k][column/64] >> (column % 64)) & 64'hff) << (8 * k));
-          swap = (block ^ (block >> 7)) & 64'h00aa00aa00aa00aa;
-          block = block ^ swap ^ (swap << 7);
-          swap = (block ^ (block >> 14)) & 64'h0000cccc0000cccc;
-          block = block ^ swap ^ (swap << 14);
-          swap = (block ^ (block >> 28)) & 64'h00000000f0f0f0f0;
-          block = block ^ swap ^ (swap << 28);
-          for (int unsigned k = 0; k < 8; k = k + 1)
-            if (i + k < BEAT)
-              elements[i+k] = elements[i+k] | (((block >> (8 * k)) & 64'hff) << j);
-        end
-      for (int unsigned i = 0; i < BEAT; i = i + 1)
-        read_data[i*ACCUMULATOR+:ACCUMULATOR] <= elements[i][ACCUMULATOR-1:0];
-    end
+    if (read)
+      for (int unsigned e = 0; e < BEAT; e = e + 1)
+        read_data[e*ACCUMULATOR+:ACCUMULATOR] <=
+            done ? result[32'(read_index)*BEAT+e][ACCUMULATOR-1:0] : 0;
   end
 endmodule
 """

@@ -166,8 +166,9 @@ class Linear(wiring.Component):
         mine = self.matrix == index if self.order == "sequence" else 1
         m.submodules[f"{name}_fabric"] = Instance(
             module_name(fabric.bits, fabric.lanes, fabric.activation),
-            p_NAME=name, p_COLUMNS=fabric.outputs, p_ROWS=fabric.rows, p_EXTRA=fabric.extra_rows,
-            p_SHIFT=fabric.extra_shift, p_ACCUMULATOR=fabric.accumulator, p_BEAT=self.beat,
+            p_NAME=name, p_INPUTS=fabric.inputs, p_COLUMNS=fabric.outputs, p_ROWS=fabric.rows,
+            p_EXTRA=fabric.extra_rows, p_SHIFT=fabric.extra_shift,
+            p_ACCUMULATOR=fabric.accumulator, p_BEAT=self.beat,
             i_clk=ClockSignal(), i_read_clk=ClockSignal("read"), i_rst=ResetSignal(), i_id=self.id,
             i_load=self.i.valid & self.i.ready, i_load_index=self.loaded,
             i_load_data=Value.cast(self.i.payload), i_start=self.start,

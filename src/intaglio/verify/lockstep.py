@@ -24,6 +24,7 @@ from intaglio.verify.trace import Request, TraceFile, create, op_sizes, record
 Progress = Callable[[Result], None]
 """Hears every token as the chip returns it."""
 
+NOTHING = Seen(0, 0, 0, 0)
 SLACK = 10_000  # cycles that a run may take beyond twice its plan before it counts as stuck
 
 
@@ -196,16 +197,17 @@ def _last(request: Request) -> int:
     return len(request.prompt) + request.count - 1
 
 
-# What an operation's result is made from, and whether beats pass one by one or the whole vector
-# must be there first.
-MADE_FROM = {
-    "q": ("norm_attention", False), "k": ("q", False), "v": ("k", False),
-    "rotary_q": ("q", True), "rotary_k": ("k", True), "attention": ("v", False),
-    "attention_shrink": ("attention", False), "o": ("attention_shrink", False),
-    "residual_attention": ("o", True), "norm_mlp": ("residual_attention", False),
-    "gate": ("norm_mlp", False), "up": ("gate", True), "product": ("up", True),
-    "product_shrink": ("product", False), "down": ("product_shrink", False),
-    "residual_mlp": ("down", True), "logits": ("norm", False), "token": ("logits", False),
+# What an operation's result is made from, and whether beats pass one by one or whole vectors must
+# be there first.
+MADE_FROM: dict[str, tuple[tuple[str, ...], bool]] = {
+    "q": (("norm_attention",), False), "k": (("q",), False), "v": (("k",), False),
+    "rotary_q": (("q",), True), "rotary_k": (("k",), True),
+    "attention": (("v", "rotary_q", "rotary_k"), False),
+    "attention_shrink": (("attention",), False), "o": (("attention_shrink",), False),
+    "residual_attention": (("o",), True), "norm_mlp": (("residual_attention",), False),
+    "gate": (("norm_mlp",), False), "up": (("gate",), True), "product": (("gate", "up"), True),
+    "product_shrink": (("product",), False), "down": (("product_shrink",), False),
+    "residual_mlp": (("down",), True), "logits": (("norm",), False), "token": (("logits",), False),
 }  # fmt: skip
 
 
@@ -219,33 +221,33 @@ def stuck(
 
     Of several, the last in the chain: those before it only wait for it.
     """
-    nothing = Seen(0, 0, 0, 0)
     sizes = op_sizes(model.architecture)
-    final = len(sizes) - 2
     for stage in reversed(range(len(sizes))):
         for op, size in reversed(sizes[stage].items()):
-            here = seen.get((stage - 1, op), nothing)
-            place = _source(stage, op, final)
-            if place is None:
+            here = seen.get((stage - 1, op), NOTHING)
+            places, flows = _sources(stage - 1, op)
+            if not places:
                 continue
-            layer, source, flows = place
-            there = seen.get((layer, source), nothing)
-            source_size = sizes[layer + 1][source]
-            enough = there.total if flows else there.total // source_size * source_size
-            if here.total * source_size < enough * size:
+            # positions, as elements times the other's size: nothing is rounded
+            layer, source = min(
+                places, key=lambda at: seen.get(at, NOTHING).total / sizes[at[0] + 1][at[1]]
+            )
+            there, length = seen.get((layer, source), NOTHING), sizes[layer + 1][source]
+            enough = there.total if flows else there.total // length * length
+            if here.total * length < enough * size:
                 at = here if here.element else there
                 return _difference(at.slot, at.position, stage - 1, op, here.element)
-    return _entrance(seen, final, accepted, results)
+    return _entrance(seen, len(sizes) - 2, accepted, results)
 
 
-def _source(stage: int, op: str, final: int) -> tuple[int, str, bool] | None:
-    """Layer and operation that ``op`` is made from, and whether it flows; None at an entrance."""
-    layer = stage - 1
+def _sources(layer: int, op: str) -> tuple[list[tuple[int, str]], bool]:
+    """Layers and operations that ``op`` is made from, and whether it flows; none at an entrance."""
     if op in MADE_FROM:
-        return layer, *MADE_FROM[op]
+        names, flows = MADE_FROM[op]
+        return [(layer, name) for name in names], flows
     if op == "norm_attention":
-        return (layer - 1, "residual_mlp", False) if layer else (-1, "embedding", False)
-    return None
+        return [(layer - 1, "residual_mlp") if layer else (-1, "embedding")], False
+    return [], False
 
 
 def _entrance(
@@ -290,7 +292,7 @@ def _unseen(
     for stage, ops in enumerate(sizes):
         for op, size in ops.items():
             positions = wanted if stage == len(sizes) - 1 else every
-            shown = seen.get((stage - 1, op), Seen(0, 0, 0, 0))
+            shown = seen.get((stage - 1, op), NOTHING)
             if shown.total != positions * size:
                 where = _difference(shown.slot, shown.position, stage - 1, op, shown.element)
                 return _with_expected(where, file)

@@ -1,0 +1,175 @@
+"""A whole fabric as gates: product banks, selection, accumulators. What area is measured on."""
+
+from amaranth.hdl import (
+    Array,
+    Cat,
+    ClockDomain,
+    ClockSignal,
+    Const,
+    Instance,
+    Module,
+    Mux,
+    Signal,
+    Value,
+)
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from intaglio.golden.number import CODEBOOKS
+from intaglio.hardware.accumulate import Accumulate
+from intaglio.hardware.fabric import INDEX_BITS
+from intaglio.hardware.product_bank import ProductBank
+from intaglio.plan.tiling import FabricPlan
+
+
+class Select(wiring.Component):
+    """The fabric of :mod:`intaglio.hardware.fabric`, gate by gate: the same ports and cycles.
+
+    The programmable cells are instances: ``selection`` ties every (row, lane, column) to one of its
+    lane's lines, ``start_values`` holds what the accumulators start from, ``rom`` which row an
+    extra row repeats. Columns beyond the last read 0.
+    """
+
+    def __init__(self, *, name: str, fabric: FabricPlan, beat: int) -> None:
+        self.name, self.fabric, self.beat = name, fabric, beat
+        super().__init__(
+            {
+                "read_clk": In(1),
+                "id": In(16),
+                "load": In(1),
+                "load_index": In(INDEX_BITS),
+                "load_data": In(beat * fabric.activation),
+                "start": In(1),
+                "read": In(1),
+                "read_index": In(INDEX_BITS),
+                "read_data": Out(beat * fabric.accumulator),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        f = self.fabric
+        rows = f.rows + f.extra_rows
+        # one stage of registers each: which bit, the lane's bit, its lines, the row's end
+        running, row, cycle = Signal(), Signal(range(rows)), Signal(range(f.product_bits))
+        first, last = Signal(), Signal()
+        m.d.comb += [first.eq(cycle == 0), last.eq(cycle == f.product_bits - 1)]
+        with m.If(running):
+            m.d.sync += cycle.eq(cycle + 1)
+            with m.If(last):
+                m.d.sync += [cycle.eq(0), row.eq(row + 1)]
+                with m.If(row == rows - 1):
+                    m.d.sync += running.eq(0)
+        with m.If(self.start):
+            m.d.sync += [running.eq(1), row.eq(0), cycle.eq(0)]
+        extra = Signal()
+        m.d.comb += extra.eq(row >= f.rows)
+        states = [Cat(running, first, last, extra, row)]
+        for stage in range(2):
+            late = Signal(len(states[0]), name=f"state_{stage + 1}")
+            m.d.sync += late.eq(states[-1])
+            states.append(late)
+
+        serial = self._serialise(m, states[0], row, extra, last)
+        lines = self._banks(m, serial, states[1])
+        sums = self._columns(m, lines, states[2])
+        self._read(m, sums)
+        return m
+
+    def _serialise(
+        self, m: Module, state: Value, row: Value, extra: Value, last: Value
+    ) -> list[Value]:
+        """Each lane's activation of the row, least significant bit first, its sign repeated."""
+        f = self.fabric
+        held = [
+            [Signal(f.activation, name=f"activation_{r}_{lane}") for lane in range(f.lanes)]
+            for r in range(f.rows)
+        ]
+        for index in range(f.inputs):
+            r, lane = divmod(index, f.lanes)
+            beat, place = divmod(index, self.beat)
+            with m.If(self.load & (self.load_index == beat)):
+                low = place * f.activation
+                m.d.sync += held[r][lane].eq(self.load_data[low : low + f.activation])
+        sources = self._sources(m, row, last)
+        serial = []
+        for lane in range(f.lanes):
+            taken = [held[r][lane] for r in range(f.rows)]
+            x = Array([*taken, Const(0, f.activation)])[
+                Mux(extra, sources[lane], row) if f.extra_rows else row
+            ]
+            shifting = Signal(f.activation, name=f"serial_{lane}")
+            with m.If(state[0]):
+                m.d.sync += shifting.eq(Mux(state[1], x, Cat(shifting[1:], shifting[-1])))
+            serial.append(shifting[0])
+        return serial
+
+    def _sources(self, m: Module, row: Value, last: Value) -> list[Value]:
+        """The row that each lane repeats in an extra row, from ROM."""
+        f = self.fabric
+        if not f.extra_rows:
+            return []
+        bits = f.rows.bit_length()
+        following, address = Signal(len(row) + 1), Signal(range(max(f.extra_rows, 2)))
+        word = Signal(f.lanes * bits)
+        m.d.comb += [
+            following.eq(row + last),
+            address.eq(Mux(following < f.rows, 0, following - f.rows)),
+        ]
+        m.submodules.map = Instance(
+            "rom", p_NAME=f"{self.name}_map", p_WIDTH=len(word), p_DEPTH=f.extra_rows,
+            i_clk=ClockSignal(), i_id=self.id, i_address=address, o_data=word,
+        )  # fmt: skip
+        return [word[lane * bits : (lane + 1) * bits] for lane in range(f.lanes)]
+
+    def _banks(self, m: Module, serial: list[Value], state: Value) -> Value:
+        """The product lines of all lanes."""
+        lines = []
+        for lane, bit in enumerate(serial):
+            bank = ProductBank(bits=self.fabric.bits)
+            m.submodules[f"bank_{lane}"] = bank
+            m.d.comb += [bank.x.eq(bit), Cat(bank.enable, bank.first, bank.last).eq(state[:3])]
+            lines.append(bank.lines)
+        return Cat(*lines)
+
+    def _columns(self, m: Module, lines: Value, state: Value) -> list[Value]:
+        """Select, count and accumulate."""
+        f = self.fabric
+        selected = Signal(f.lanes * f.outputs)
+        values = Signal(f.accumulator * f.outputs)
+        m.submodules.selection = Instance(
+            "selection", p_NAME=self.name, p_BITS=f.bits, p_LANES=f.lanes, p_COLUMNS=f.outputs,
+            p_ROWS=f.rows + f.extra_rows, i_id=self.id, i_row=state[4:], i_lines=lines,
+            o_selected=selected,
+        )  # fmt: skip
+        m.submodules.start_values = Instance(
+            "start_values", p_NAME=self.name, p_COLUMNS=f.outputs, p_ACCUMULATOR=f.accumulator,
+            i_id=self.id, o_values=values,
+        )  # fmt: skip
+        assert len(lines) == f.lanes * len(CODEBOOKS[f.bits])
+        sums = []
+        for column in range(f.outputs):
+            one = Accumulate(
+                lanes=f.lanes, product=f.product_bits, accumulator=f.accumulator,
+                shift=f.extra_shift,
+            )  # fmt: skip
+            m.submodules[f"column_{column}"] = one
+            m.d.comb += [
+                one.start.eq(self.start),
+                one.value.eq(values[column * f.accumulator : (column + 1) * f.accumulator]),
+                one.bits.eq(selected[column * f.lanes : (column + 1) * f.lanes]),
+                Cat(one.enable, one.first, one.last, one.extra).eq(state[:4]),
+            ]
+            sums.append(one.sum)
+        return sums
+
+    def _read(self, m: Module, sums: list[Value]) -> None:
+        """One beat of the sums, registered by the reader's clock."""
+        f = self.fabric
+        m.domains.read = ClockDomain("read", local=True, reset_less=True)
+        m.d.comb += ClockSignal("read").eq(self.read_clk)
+        padding = -f.outputs % self.beat
+        padded = [*sums, *[Const(0, f.accumulator)] * padding]
+        beats = [Cat(*padded[i : i + self.beat]) for i in range(0, len(padded), self.beat)]
+        with m.If(self.read):
+            m.d.read += self.read_data.eq(Array(beats)[self.read_index])
