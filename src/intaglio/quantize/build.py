@@ -277,7 +277,7 @@ def form_of(width: float, inputs: int) -> Form:
 
 
 def calibration_windows(checkpoint: Checkpoint, options: QuantizeOptions) -> list[np.ndarray]:
-    """The calibration text as windows of tokens."""
+    """The calibration text as windows of tokens, each as a text begins."""
     a = checkpoint.architecture
     text = default_text() if options.calibration is None else options.calibration
     ids = np.array(checkpoint.tokenizer.encode(text), np.int64)
@@ -285,7 +285,9 @@ def calibration_windows(checkpoint: Checkpoint, options: QuantizeOptions) -> lis
         raise BadInput("calibration text must have at least two tokens")
     low, high = CALIBRATION_TOKENS
     tokens = options.tokens or min(max(CALIBRATION_WORK // a.block_parameters, low), high)
-    return spread(ids, tokens, min(WINDOW, a.context))
+    begin = checkpoint.tokenizer.begin_ids
+    windows = spread(ids, tokens, max(min(WINDOW, a.context) - len(begin), 1))
+    return [np.array([*begin, *window], np.int64) for window in windows]
 
 
 def solve_matrix(
