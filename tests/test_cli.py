@@ -358,7 +358,7 @@ BAD = {
     "target": ((*COMPILE, "--target", "n2"), "target must be one of generic, sky130, not 'n2'"),
     "context zero": ((*COMPILE, "--context", "0"), "context must be from 1 to the model's 64"),
     "context long": ((*COMPILE, "--context", "65"), "context must be from 1 to the model's 64"),
-    "slots": ((*COMPILE, "--slots", "0"), "slots must be from 1 to 2048, not 0"),
+    "slots": ((*COMPILE, "--slots", "0"), "slots must be from 1 to 256, not 0"),
     "die": ((*COMPILE, "--die", "-1"), "die must be an area in mm2 greater than 0, not -1"),
     "die unknown": ((*COMPILE, "--die", "5"), "target generic has no cell area"),
     "die small": ((*COMPILE, "--target", "sky130", "--die", "0.001"), "mm2 more than the 0.0 mm2"),

@@ -39,8 +39,13 @@ def surroundings(home, monkeypatch):
 def start(*words: str, **options) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*PROGRAM, *words], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, **options,
+        text=True, preexec_fn=hear_interrupts, **options,
     )  # fmt: skip
+
+
+def hear_interrupts() -> None:
+    """As in a terminal: a background job's interrupts would be ignored, and so by its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_as_a_module():

@@ -25,6 +25,7 @@ from intaglio.plan.tiling import MOST_LANES
 
 TESTS = Path(__file__).parent
 MIXED = replace(QUICK, bits=3.5, uniform=False)
+REAL_EMIT = emit.emit
 
 
 @pytest.fixture(autouse=True)
@@ -232,12 +233,16 @@ def test_a_gguf_file(tmp_path):
 
 
 @pytest.mark.parametrize("options", [QUICK, MIXED], ids=["uniform", "mixed"])
-def test_two_models_under_one_shape_have_one_rtl(tiny, tmp_path, options):
+def test_two_models_under_one_shape_have_one_rtl(tiny, tmp_path, monkeypatch, options):
+    if options is MIXED:
+        monkeypatch.setattr(emit, "emit", REAL_EMIT)
     first = compile_model(str(tiny), tmp_path / "a", replace(options, slots=3, lanes=7))
     other = tiny_checkpoint(tmp_path / "other", seed=1)
     based = CompileOptions(calibration=TEXT)
     second = compile_model(str(other), tmp_path / "b", based, base=tmp_path / "a")
     assert first.package.hash != second.package.hash
+    widths = {fabric.bits for layer in first.package.plan.layers for fabric in layer.values()}
+    assert (len(widths) > 1) == (options is MIXED)
     assert rtl(tmp_path / "a") == rtl(tmp_path / "b")
     plans = [(tmp_path / name / "plan.json").read_bytes() for name in "ab"]
     assert plans[0] == plans[1]
