@@ -253,7 +253,7 @@ def small_bundled(monkeypatch, home):
     monkeypatch.setattr(
         compile_module,
         "compile_model",
-        lambda *names, progress: make(*names, quick, progress=progress),
+        lambda model, output, progress: make(model, output, quick, progress=progress),
     )
     monkeypatch.setattr("intaglio.cli.commands.DEFAULT_PROMPT", "the list")
     monkeypatch.setattr("intaglio.cli.commands.DEMO_TOKENS", 8)
