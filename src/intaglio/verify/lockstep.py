@@ -197,17 +197,18 @@ def _last(request: Request) -> int:
     return len(request.prompt) + request.count - 1
 
 
-# What an operation's result is made from, and whether beats pass one by one or whole vectors must
-# be there first.
-MADE_FROM: dict[str, tuple[tuple[str, ...], bool]] = {
-    "q": (("norm_attention",), False), "k": (("q",), False), "v": (("k",), False),
-    "rotary_q": (("q",), True), "rotary_k": (("k",), True),
-    "attention": (("v", "rotary_q", "rotary_k"), False),
-    "attention_shrink": (("attention",), False), "o": (("attention_shrink",), False),
-    "residual_attention": (("o",), True), "norm_mlp": (("residual_attention",), False),
-    "gate": (("norm_mlp",), False), "up": (("gate",), True), "product": (("gate", "up"), True),
-    "product_shrink": (("product",), False), "down": (("product_shrink",), False),
-    "residual_mlp": (("down",), True), "logits": (("norm",), False), "token": (("logits",), False),
+# What an operation's result is made from, in the order in which the chip makes it: beats pass one
+# by one (FLOWS), or the whole vector must be there first.
+FLOWS, WHOLE = True, False
+MADE_FROM: dict[str, dict[str, bool]] = {
+    "q": {"norm_attention": WHOLE}, "k": {"q": WHOLE}, "v": {"k": WHOLE},
+    "rotary_q": {"q": FLOWS}, "rotary_k": {"k": FLOWS, "rotary_q": WHOLE},
+    "attention": {"v": WHOLE, "rotary_k": WHOLE}, "attention_shrink": {"attention": WHOLE},
+    "o": {"attention_shrink": WHOLE}, "residual_attention": {"o": FLOWS},
+    "norm_mlp": {"residual_attention": WHOLE}, "gate": {"norm_mlp": WHOLE}, "up": {"gate": FLOWS},
+    "product": {"up": FLOWS}, "product_shrink": {"product": WHOLE},
+    "down": {"product_shrink": WHOLE}, "residual_mlp": {"down": FLOWS},
+    "logits": {"norm": WHOLE}, "token": {"logits": WHOLE},
 }  # fmt: skip
 
 
@@ -225,29 +226,29 @@ def stuck(
     for stage in reversed(range(len(sizes))):
         for op, size in reversed(sizes[stage].items()):
             here = seen.get((stage - 1, op), NOTHING)
-            places, flows = _sources(stage - 1, op)
-            if not places:
-                continue
-            # positions, as elements times the other's size: nothing is rounded
-            layer, source = min(
-                places, key=lambda at: seen.get(at, NOTHING).total / sizes[at[0] + 1][at[1]]
-            )
-            there, length = seen.get((layer, source), NOTHING), sizes[layer + 1][source]
-            enough = there.total if flows else there.total // length * length
-            if here.total * length < enough * size:
-                at = here if here.element else there
+            waits = [
+                _waits(here.total, size, seen.get((layer, source), NOTHING), length, flows)
+                for layer, source, flows in _sources(stage - 1, op)
+                for length in (sizes[layer + 1][source],)
+            ]
+            if waits and not any(waits):
+                layer, source, _ = _sources(stage - 1, op)[0]
+                at = here if here.element else seen[layer, source]
                 return _difference(at.slot, at.position, stage - 1, op, here.element)
     return _entrance(seen, len(sizes) - 2, accepted, results)
 
 
-def _sources(layer: int, op: str) -> tuple[list[tuple[int, str]], bool]:
-    """Layers and operations that ``op`` is made from, and whether it flows; none at an entrance."""
-    if op in MADE_FROM:
-        names, flows = MADE_FROM[op]
-        return [(layer, name) for name in names], flows
+def _waits(total: int, size: int, source: Seen, length: int, flows: bool) -> bool:
+    """Whether an operation with ``total`` elements, ``size`` to a position, lacks its source's."""
+    enough = source.total if flows else source.total // length * length
+    return total * length >= enough * size
+
+
+def _sources(layer: int, op: str) -> list[tuple[int, str, bool]]:
+    """Layers and operations that ``op`` is made from, and if they flow; none at an entrance."""
     if op == "norm_attention":
-        return [(layer - 1, "residual_mlp") if layer else (-1, "embedding")], False
-    return [], False
+        return [(layer - 1, "residual_mlp", WHOLE) if layer else (-1, "embedding", WHOLE)]
+    return [(layer, name, flows) for name, flows in MADE_FROM.get(op, {}).items()]
 
 
 def _entrance(
