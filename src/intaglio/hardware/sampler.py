@@ -47,9 +47,13 @@ def sorting_network(lanes: int) -> list[list[tuple[int, int]]]:
     return levels
 
 
-def greater(x: Value, y: Value) -> Value:
-    """The greater of two, compared anew for every use: nothing is left to compute when idle."""
-    return Mux(x > y, x, y)
+def ordered(x: Value, y: Value) -> tuple[Value, Value]:
+    """The greater and the less of two.
+
+    They compare each by itself, in words that no tool merges before gates: what is shared between
+    registers a simulator computes whether they are enabled or not.
+    """
+    return Mux(x > y, x, y), Mux(y < x, y, x)
 
 
 class Sampler(wiring.Component):
@@ -170,19 +174,21 @@ class Sampler(wiring.Component):
         m.d.comb += wanted.eq(held & Cat(above).any())
         valid, index = wanted, self.beat_index
         for level, pairs in enumerate(self.network):
-            after = [
-                Signal(WORD, name=f"key_{level}_{i}", reset_less=True) for i in range(self.beat)
-            ]
-            later = Signal.like(index, name=f"index_{level}")
-            with m.If(valid):
-                m.d.sync += [a.eq(b) for a, b in zip(after, lanes, strict=True)]
-                m.d.sync += later.eq(index)
-                for high, low in pairs:
-                    x, y = lanes[high], lanes[low]
-                    m.d.sync += [after[high].eq(greater(x, y)), after[low].eq(Mux(x > y, y, x))]
-            moved = Signal(name=f"valid_{level}")
+            after = list(lanes)
+            for high, low in pairs:
+                x, y = lanes[high], lanes[low]
+                after[high], after[low] = ordered(x, y)
+            # a memory of one word, not a register: simulators leave it alone while idle
+            word = Memory(shape=self.beat * WORD, depth=1, init=[])
+            m.submodules[f"level_{level}"] = word
+            keep, kept = word.write_port(), word.read_port(domain="comb").data
+            later, moved = Signal.like(index, name=f"index_{level}"), Signal(name=f"valid_{level}")
+            m.d.comb += [keep.data.eq(Cat(after)), keep.en.eq(valid)]
             m.d.sync += moved.eq(valid)
-            lanes, valid, index = after, moved, later
+            with m.If(valid):
+                m.d.sync += later.eq(index)
+            lanes = [kept.word_select(lane, WORD) for lane in range(self.beat)]
+            valid, index = moved, later
         return lanes, valid, index
 
     def _value(self, key: Value) -> Value:
@@ -214,7 +220,8 @@ class Sampler(wiring.Component):
                     new = Mux(value > values[place], entry, cell[: self.entry_bits])
                     if place:
                         above = cells[place - 1][: self.entry_bits]
-                        new = Mux(value > values[place - 1], above, new)
+                        # the place above's comparison, see ``ordered``
+                        new = Mux(values[place - 1] < value, above, new)
                     below = cells[place + 1] if place + 1 < depth else Const(0, 1)
                     left = Mux(insert, new, below[: self.entry_bits])
                     m.d.sync += cell.eq(Mux(self.clear, 0, left))
