@@ -14,6 +14,8 @@ from intaglio.hardware.images import hex_words, matrix_images
 from intaglio.plan.tiling import FabricPlan, fabric_plan
 from intaglio.verify.verilator import build
 
+VERILOG = Path(__file__).parents[1] / "src" / "intaglio" / "hardware" / "verilog"
+
 DRIVER = """
 // Loads VECTORS vectors one after the other, runs, and prints every beat of the sums with the clock
 // edge that took its `read`, counted from `start`; the first read is a cycle early.
@@ -181,8 +183,7 @@ def simulate(
     (folder / "harness.cpp").write_text(HARNESS)
     paths = [folder / name for name in sources]
     if structural:
-        paths += sorted((Path(__file__).parents[1] / "src/intaglio/hardware/verilog").glob("*.sv"))
-        paths = [path for path in paths if path.name != "probe.sv"]
+        paths += [VERILOG / "selection.sv", VERILOG / "rom.sv"]
     program = build(paths, "bench", folder / "harness.cpp", folder)
     done = subprocess.run(
         [program, f"+rom={rom}"], capture_output=True, text=True, check=True, timeout=120

@@ -183,9 +183,8 @@ def indented(statements: Iterable[str], columns: int) -> str:
 
 # How to keep Verilator and g++ fast here: variables of a clocked block are set to 0 first, or they
 # are kept in memory; loop variables are unsigned, and what the inner loop over words reads has
-# constant indices besides, or g++ does not vectorise. `work` reads nothing but the module's own
-# registers and the number `id` is used at the beginning only, so that all fabrics of one size are
-# one C++ function. State is assigned at once where nobody reads it at the same edge.
+# constant indices besides, or g++ does not vectorise. State is assigned at once where nobody reads
+# it at the same edge.
 MODULE = """\
 // Contract model of fabrics with {lanes} lanes, {bits}-bit codes and {activation}-bit activations.
 module {name} #(

@@ -51,7 +51,7 @@ class Select(wiring.Component):
         f = self.fabric
         rows = f.rows + f.extra_rows
         # one stage of registers each: which bit, the lane's bit, its lines, the row's end
-        running, row, cycle = Signal(), Signal(range(rows)), Signal(range(f.product_bits))
+        running, row, cycle = Signal(), Signal(range(max(rows, 2))), Signal(range(f.product_bits))
         first, last = Signal(), Signal()
         m.d.comb += [first.eq(cycle == 0), last.eq(cycle == f.product_bits - 1)]
         with m.If(running):
