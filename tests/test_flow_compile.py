@@ -232,10 +232,16 @@ def test_a_gguf_file(tmp_path):
     assert made.package.source == "llama (from F32)"
 
 
-@pytest.mark.parametrize("options", [QUICK, MIXED], ids=["uniform", "mixed"])
-def test_two_models_under_one_shape_have_one_rtl(tiny, tmp_path, monkeypatch, options):
-    if options is MIXED:
-        monkeypatch.setattr(emit, "emit", REAL_EMIT)
+@pytest.mark.parametrize(
+    ("options", "verilog"),
+    [
+        pytest.param(QUICK, quick_emit, id="uniform"),
+        pytest.param(MIXED, quick_emit, id="mixed"),
+        pytest.param(MIXED, REAL_EMIT, id="real", marks=pytest.mark.slow),
+    ],
+)
+def test_two_models_under_one_shape_have_one_rtl(tiny, tmp_path, monkeypatch, options, verilog):
+    monkeypatch.setattr(emit, "emit", verilog)
     first = compile_model(str(tiny), tmp_path / "a", replace(options, slots=3, lanes=7))
     other = tiny_checkpoint(tmp_path / "other", seed=1)
     based = CompileOptions(calibration=TEXT)
@@ -373,7 +379,7 @@ for moment in crash_moments(lambda: compile_model(new, chip, QUICK), work, step)
     shutil.rmtree(cache)
     shutil.rmtree(chip)
     shutil.copytree(work / "old", chip)
-assert moments > 5
+assert moments > 2
 print(moments, new_seen)
 """
 
@@ -387,7 +393,7 @@ def crash(tmp_path: Path, way: str, step: int) -> None:
 
 
 def test_a_crash_at_some_moments_of_a_compile(tmp_path):
-    crash(tmp_path, "exchange", 31)
+    crash(tmp_path, "exchange", 67)
 
 
 @pytest.mark.slow
