@@ -128,7 +128,7 @@ def compile_values(output: Path, made: "Compiled") -> dict[str, Any]:
     return {
         "package": str(output),
         "hash": made.package.hash,
-        "parameters": made.package.plan.architecture.parameters,
+        "parameters": made.package.parameters,
         "bits_per_weight": made.package.bits_per_weight,
         "seconds": made.seconds,
         "peak_memory_bytes": made.peak_memory,
@@ -140,7 +140,7 @@ def print_compiled(output: Path, made: "Compiled") -> None:
     """What came out, in words."""
     plan = made.package.plan
     how = "from the cache" if made.cached else f"in {made.seconds:.0f} s"
-    say(f"{made.source}: {plan.architecture.parameters:,} parameters -> {output}, {how}")
+    say(f"{made.source}: {made.package.parameters:,} parameters -> {output}, {how}")
     say(
         f"  {made.package.bits_per_weight:.2f} bits per block weight, {plan.cells:,} contacts, "
         f"hash {made.package.hash[:16]}"

@@ -275,7 +275,10 @@ def build_package(
     progress(WRITING, 0.5, "ROM images")
     write_images(model, plan, folder / "rtl" / "rom")
     progress(WRITING, 0.9, "hashes")
-    figures = {"bits_per_weight": model.bits_per_weight}
+    figures = {
+        "parameters": checkpoint.architecture.parameters,
+        "bits_per_weight": model.bits_per_weight,
+    }
     manifest = {
         "format": FORMAT,
         "model": label,

@@ -45,6 +45,11 @@ class Package:
         return self.manifest["stages"]["compile"]["options"]
 
     @property
+    def parameters(self) -> int:
+        """Weights of the checkpoint, a tied embedding counted once."""
+        return self.manifest["stages"]["compile"]["figures"]["parameters"]
+
+    @property
     def bits_per_weight(self) -> float:
         """Average stored bits over the block weights."""
         return self.manifest["stages"]["compile"]["figures"]["bits_per_weight"]
@@ -146,6 +151,7 @@ def check_manifest(manifest: dict[str, Any]) -> None:
     stage = manifest["stages"]["compile"]
     texts = [manifest["hash"], manifest["model"], stage["options"]["checkpoint"]]
     float(stage["figures"]["bits_per_weight"])
+    int(stage["figures"]["parameters"])
     files = listed(manifest)
     for text in (*texts, *files, *files.values()):
         if not isinstance(text, str):
