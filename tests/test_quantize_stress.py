@@ -82,7 +82,7 @@ def checkpoint():
 
 @pytest.fixture(scope="module")
 def windows(checkpoint):
-    ids = checkpoint.tokenizer.encode(default_text())[-4096:]
+    ids = checkpoint.tokenizer.encode(default_text())[-16384:]
     return cut(ids, 256)
 
 
