@@ -21,8 +21,8 @@ from tokenizers import Tokenizer
 from train_bundled import ADAM_RATE, MUON_RATE, SEED, Batches, Gradient, Run, prepare
 
 BITS = 4
-STEPS, LENGTH, TESTS = 200, 512, 0.0625
-WARM_UP = 20
+STEPS, LENGTH, TESTS = 600, 512, 0.0625
+WARM_UP = 40
 SHARE_OF_RATE = 0.3
 
 
