@@ -44,7 +44,7 @@ def test_same_input_same_bytes(weights):
 
 
 def test_cache_resumes(weights):
-    options, cache = QuantizeOptions(tokens=1024), {}
+    options, cache = QuantizeOptions(tokens=1024, refinement=2), {}
     first = quantize(weights, options, cache=cache)
     assert cache
     steps = []

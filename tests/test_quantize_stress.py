@@ -12,7 +12,7 @@ from intaglio.quantize.calibrate import default_text
 from intaglio.quantize.rotate import rotation
 
 SPIKE, CHANNEL = 1e4, 3
-OPTIONS = QuantizeOptions(bits=4, context=256, tokens=8192, refinement=0)
+OPTIONS = QuantizeOptions(bits=4, context=256, tokens=8192)
 
 
 def altered(checkpoint: Checkpoint, change) -> Checkpoint:

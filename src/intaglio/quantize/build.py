@@ -19,11 +19,12 @@ from intaglio.quantize.assemble import Coded, assemble, embedding_weights
 from intaglio.quantize.calibrate import SOURCE, WINDOW, default_text, spread
 from intaglio.quantize.codebook import WIDTHS, digits, grid
 from intaglio.quantize.refine import refine
+from intaglio.quantize.repair import repaired
 from intaglio.quantize.rotate import Folded, split
 from intaglio.quantize.scales import Scales, choose_scales, output_order
 from intaglio.quantize.sensitivity import Sensitivity
 from intaglio.quantize.solve import damp, solve
-from intaglio.quantize.stream import Moments, Streams
+from intaglio.quantize.stream import Halves, Streams
 
 DEFAULT_CONTEXT = 2048
 CALIBRATION_WORK = 1 << 41  # block weights times tokens spent on calibration, within bounds
@@ -64,7 +65,7 @@ class QuantizeOptions:
     tokens: int | None = None
     widths: Widths = field(default_factory=Widths)
     head_bits: int = 8
-    refinement: int = 64
+    refinement: int = 48
     forms: Mapping[str, Form] | None = field(default=None, repr=False)
 
 
@@ -131,15 +132,12 @@ class Run:
                 self._report("calibrating", "text", index / len(self.windows))
                 found.run([ids])
             scales = choose_scales(found.statistics, self.options.widths)
-            forms = self._forms(found, scales)
-            pairs = np.array([(forms[name].bits, forms[name].extras) for name in self.names])
-            self.cache["look"] = {"forms": pairs, **scales.arrays()}
+            losses = np.array([self._unit_loss(found, scales, name) for name in self.names[:-1]])
+            self.cache["look"] = {"losses": losses, **scales.arrays()}
+            self.cache["taught"] = {str(i): hidden for i, hidden in enumerate(found.hidden)}
         arrays = self.cache["look"]
         self.scales = Scales.from_arrays(self.architecture, self.options.widths, arrays)
-        self.forms = {
-            name: Form(int(bits), int(extras))
-            for name, (bits, extras) in zip(self.names, arrays["forms"], strict=True)
-        }
+        self.forms = self._forms(arrays["losses"])
 
     def solve(self) -> None:
         """Solve every matrix, in the order of the data's flow."""
@@ -154,10 +152,15 @@ class Run:
     def refine(self) -> None:
         """Move all scales together."""
         if self.options.refinement and "refined" not in self.cache:
+            taught = self.cache["taught"]
             self.cache["refined"] = refine(
-                self.folded, self._quantized(), self.windows, self.options.refinement,
+                self._quantized(),
+                self.folded.tensor("head"),
+                [taught[str(index)] for index in range(len(self.windows))],
+                self.windows,
+                self.options.refinement,
                 lambda share: self._report("refining", "scales", share),
-            )  # fmt: skip
+            )
 
     def assemble(self) -> IntModel:
         """Put the model together."""
@@ -171,16 +174,17 @@ class Run:
         ahead = min((other for other in SHARES.values() if other > behind), default=1.0)
         self.progress(f"{step} {what}", behind + (ahead - behind) * share)
 
-    def _forms(self, found: Sensitivity, scales: Scales) -> dict[str, Form]:
+    def _forms(self, losses: np.ndarray) -> dict[str, Form]:
         if self.options.forms is not None:
             return {name: self.options.forms[name] for name in self.names}
         a, blocks = self.architecture, self.names[:-1]
-        sizes = {name: int(np.prod(matrix_shape(a, name))) for name in self.names}
         if self.options.uniform:
             widths = dict.fromkeys(blocks, int(self.options.bits))
         else:
-            losses = {name: self._unit_loss(found, scales, name) for name in blocks}
-            widths = allocate(losses, sizes, self.options.bits)
+            sizes = {name: int(np.prod(matrix_shape(a, name))) for name in blocks}
+            widths = allocate(
+                dict(zip(blocks, losses.tolist(), strict=True)), sizes, self.options.bits
+            )
         widths["head"] = self.options.head_bits
         return {name: form_of(width, matrix_shape(a, name)[1]) for name, width in widths.items()}
 
@@ -197,7 +201,7 @@ class Run:
             found.energy[layer, short] / found.statistics.tokens,
         )
 
-    def _solve(self, layer: int, short: str, moments: Callable[[], Moments]) -> np.ndarray:
+    def _solve(self, layer: int, short: str, halves: Callable[[], Halves]) -> np.ndarray:
         """Solve one matrix, or take it from the cache: its weights in the checkpoint's order."""
         name = full_name(self.architecture, layer, short)
         self._report("solving", name, self.names.index(name) / len(self.names))
@@ -207,7 +211,7 @@ class Run:
             unit = np.broadcast_to(
                 self.scales.inputs(layer, short), matrix_shape(self.architecture, name)[1]
             )
-            self.cache[name] = solve_matrix(self.folded.tensor(name), moments(), order, unit, form)
+            self.cache[name] = solve_matrix(self.folded.tensor(name), halves(), order, unit, form)
         return self._weights(name)
 
     def _coded(self, name: str) -> Coded:
@@ -291,26 +295,17 @@ def calibration_windows(checkpoint: Checkpoint, options: QuantizeOptions) -> lis
 
 
 def solve_matrix(
-    weights: np.ndarray, moments: Moments, order: np.ndarray | slice, unit: np.ndarray, form: Form
+    weights: np.ndarray, halves: Halves, order: np.ndarray | slice, unit: np.ndarray, form: Form
 ) -> Arrays:
     """Solve one matrix on the integers that the chip will feed it.
 
-    ``weights`` [outputs, inputs] in the checkpoint's order, ``unit`` [inputs]: float per
-    integer of an input.
+    ``weights`` [outputs, inputs] in the checkpoint's order, ``unit`` [inputs]: float per integer
+    of an input.
     """
-    target = repaired(weights, moments) * unit[None, :]
-    hessian = damp(moments.chip / unit[:, None] / unit[None, :])
+    target = repaired(weights.astype(np.float64), halves) * unit[None, :]
+    chip = halves[0].chip + halves[1].chip
+    hessian = damp(chip / unit[:, None] / unit[None, :])
     extra = np.zeros(len(unit), bool)
     extra[np.argsort(-np.diagonal(hessian), kind="stable")[: form.extras]] = True
     solved = solve(target[order], hessian, grid(form.bits, form.extras > 0), extra)
     return {"levels": solved.levels, "scale": solved.scale, "extra": extra}
-
-
-def repaired(weights: np.ndarray, moments: Moments) -> np.ndarray:
-    """The float weights that do on the chip's inputs what ``weights`` do on the true ones."""
-    chip = moments.chip.astype(np.float64)
-    added = damp(chip) - chip
-    wanted = weights @ (moments.cross + added)
-    if moments.short is not None:
-        wanted += moments.short
-    return np.linalg.solve(chip + added, wanted.T).T

@@ -48,8 +48,11 @@ class Grid:
 @cache
 def grid(bits: int, extra: bool = False) -> Grid:
     """The grid of ``bits``-bit digits, of which some inputs have a second one if ``extra``."""
-    shift = EXTRA_SHIFT[bits] if extra else 0
-    values = code_values(bits)
+    return grid_of(bits, code_values(bits), EXTRA_SHIFT[bits] if extra else 0)
+
+
+def grid_of(bits: int, values: np.ndarray, shift: int) -> Grid:
+    """The grid of digits that have ``values``, the first ``shift`` bits above the second."""
     levels = np.unique(values << shift)
     extra_levels = np.unique(((values << shift)[:, None] + values[None, :]).reshape(-1))
     reach = 2 * int(max(levels.max(), extra_levels.max())) + 2

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from intaglio.checkpoint.forward import FloatModel, Weights, softmax
+from intaglio.checkpoint.forward import Weights, softmax
 from intaglio.quantize.gradient import Differentiable
 
 SEED = 0x5CA1E5
@@ -18,68 +18,62 @@ TINY = 1e-12
 
 
 def refine(
-    folded: Weights,
     quantized: Weights,
+    head: np.ndarray,
+    taught: Sequence[np.ndarray],
     windows: Sequence[np.ndarray],
     steps: int,
     progress: Callable[[float], None],
 ) -> dict[str, np.ndarray]:
     """By what to multiply each output's scale: float64 [outputs] by full matrix name.
 
-    One window a step, in a fixed shuffled order, the rate falling to zero.
+    ``taught``: the float model's final normed vectors [T, width] of every window, for ``head``
+    [vocabulary, width], the float model's. One window a step, in a fixed shuffled order, the rate
+    falling to zero.
     """
-    teacher = FloatModel(folded)
-    refiner = Refiner(quantized, folded.tensor("head"), teacher.hidden)
+    refiner = Refiner(quantized, head)
     random = np.random.default_rng(SEED)
     order = np.concatenate([random.permutation(len(windows)) for _ in range(steps)])
     for step in range(steps):
         progress(step / steps)
-        refiner.step([windows[order[step]]], RATE * (1 - step / steps))
+        at = order[step]
+        refiner.step(windows[at], taught[at], RATE * (1 - step / steps))
     return {f"layers.{layer}.{name}": refiner.factor(layer, name) for layer, name in refiner.log}
 
 
 class Refiner:
     """Adam over the logarithms of output scales.
 
-    ``quantized``: the weights that the codes stand for. ``teach(ids)``: the float model's final
-    hidden vectors, before its ``head`` [vocabulary, width].
+    ``quantized``: the weights that the codes stand for; ``head`` as of :func:`refine`.
     """
 
-    def __init__(
-        self, quantized: Weights, head: np.ndarray, teach: Callable[[np.ndarray], np.ndarray]
-    ) -> None:
+    def __init__(self, quantized: Weights, head: np.ndarray) -> None:
         self.model = Differentiable(quantized)
-        self.quantized, self.head, self.teach = quantized, head, teach
+        self.quantized, self.head = quantized, head
         self.log: dict[tuple[int, str], np.ndarray] = {}
         self._mean: dict[tuple[int, str], np.ndarray] = {}
         self._square: dict[tuple[int, str], np.ndarray] = {}
         self._steps = 0
 
-    def step(self, windows: Sequence[np.ndarray], rate: float) -> float:
-        """Move all scales once by the gradient over ``windows``; returns the loss per token."""
+    def step(self, ids: np.ndarray, taught: np.ndarray, rate: float) -> float:
+        """Move all scales once by the gradient over one window; returns the loss per token."""
         found: dict[tuple[int, str], np.ndarray] = {}
         loss = 0.0
-        count = sum(len(window) for window in windows)
 
-        def see(layer, name, _, output, gradient):
-            by_log = (output * gradient).sum(0, dtype=np.float64) / count
-            found[layer, name] = found.get((layer, name), 0.0) + by_log
+        def see(layer: int, name: str, _: np.ndarray, output: np.ndarray, gradient: np.ndarray):
+            found[layer, name] = (output * gradient).sum(0, dtype=np.float64) / len(ids)
 
-        for ids in windows:
-            truth = softmax(self.teach(ids) @ self.head.T)
+        def seed(hidden: np.ndarray) -> np.ndarray:
+            nonlocal loss
+            head = self.model.weight("head")
+            truth, shares = softmax(taught @ self.head.T), softmax(hidden @ head.T)
+            ratio = (truth + np.float32(TINY)) / (shares + np.float32(TINY))
+            loss = float((truth * np.log(ratio)).sum(dtype=np.float64)) / len(ids)
+            return (shares - truth) @ head
 
-            def seed(hidden: np.ndarray, truth: np.ndarray = truth) -> np.ndarray:
-                nonlocal loss
-                head = self.model.weight("head")
-                shares = softmax(hidden @ head.T)
-                ratio = (truth + np.float32(TINY)) / (shares + np.float32(TINY))
-                loss += float((truth * np.log(ratio)).sum(dtype=np.float64))
-                shares -= truth
-                return shares @ head
-
-            self.model.run(ids, seed, see)
+        self.model.run(ids, seed, see)
         self._move(found, rate)
-        return loss / count
+        return loss
 
     def factor(self, layer: int, name: str) -> np.ndarray:
         """By what each output's scale is to be multiplied: float64 [outputs]."""

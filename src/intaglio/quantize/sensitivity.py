@@ -19,13 +19,14 @@ class Sensitivity:
     """Statistics of the float model's activations together with those of its gradients.
 
     ``energy``: by (layer, matrix), the gradient by each output squared and summed over tokens:
-    float64 [outputs].
+    float64 [outputs]. ``hidden``: the final norm's output [T, width] of every window.
     """
 
     def __init__(self, weights: Weights, norm_bits: int = 8) -> None:
         self.statistics = Statistics(weights.architecture, norm_bits)
         self.model = Differentiable(weights)
         self.energy: dict[tuple[int, str], np.ndarray] = {}
+        self.hidden: list[np.ndarray] = []
         self._random = np.random.default_rng(SEED)
 
     def run(self, windows: Sequence[np.ndarray]) -> None:
@@ -35,6 +36,7 @@ class Sensitivity:
             self.statistics.tokens += len(ids)
 
     def _seed(self, hidden: np.ndarray) -> np.ndarray:
+        self.hidden.append(hidden)
         head = self.model.weight("head")
         gradient = softmax(hidden @ head.T)
         at = np.arange(len(gradient)), self._draw(gradient)

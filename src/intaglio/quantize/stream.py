@@ -27,8 +27,22 @@ class Moments:
     cross: np.ndarray
     short: np.ndarray | None
 
+    def __add__(self, other: "Moments") -> "Moments":
+        short = None
+        if self.short is not None and other.short is not None:
+            short = self.short + other.short
+        return Moments(self.chip + other.chip, self.cross + other.cross, short)
 
-Solver = Callable[[int, str, Callable[[], Moments]], np.ndarray]
+    def wanted(self, weights: np.ndarray) -> np.ndarray:
+        """Sums of what ``weights`` [outputs, inputs] should give, times x'^T: same shape."""
+        wanted = weights @ self.cross
+        return wanted if self.short is None else wanted + self.short
+
+
+Halves = tuple[Moments, Moments]
+"""The moments of the first and of the second half of the tokens."""
+
+Solver = Callable[[int, str, Callable[[], Halves]], np.ndarray]
 """``solve(layer, matrix, moments)``: the weights of the solved matrix, float32, order of rows as
 in the checkpoint; the moments are summed when asked for."""
 
@@ -54,7 +68,7 @@ class Streams:
         at, widths = self.scales.layers[layer], self.scales.widths
 
         def solved(names: str, true: np.ndarray, chip: np.ndarray, short=None) -> list[np.ndarray]:
-            summed = cache(lambda: sums(true, chip, short))
+            summed = cache(lambda: halves(true, chip, short))
             return [chip @ solve(layer, name, summed).T for name in names.split()]
 
         def weight(name: str) -> np.ndarray:
@@ -80,7 +94,7 @@ class Streams:
         """Solve the head."""
         layer = self.architecture.layers
         true, chip = self._norm(self.true), self._norm(self.chip, self.scales.norm)
-        solve(layer, "head", lambda: sums(true, chip))
+        solve(layer, "head", lambda: halves(true, chip))
 
     def _norm(self, x: np.ndarray, scale: float | None = None) -> np.ndarray:
         power = np.mean(np.square(x), axis=-1, keepdims=True, dtype=np.float32)
@@ -132,3 +146,13 @@ def sums(true: np.ndarray, chip: np.ndarray, short: np.ndarray | None = None) ->
         cross=true.T @ weighted,
         short=None if short is None else short.T @ weighted,
     )
+
+
+def halves(true: np.ndarray, chip: np.ndarray, short: np.ndarray | None = None) -> Halves:
+    """Sum up one matrix's inputs over each half of the tokens."""
+    middle = len(true) // 2
+
+    def half(part: slice) -> Moments:
+        return sums(true[part], chip[part], None if short is None else short[part])
+
+    return half(slice(middle)), half(slice(middle, None))
