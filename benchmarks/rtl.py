@@ -12,12 +12,13 @@ from intaglio.flow.package import open_package
 from intaglio.flow.verify import verify_package
 
 PUBLISHED = (
-    "red_eyes_is_all_you_need (published)", "854 k", "-", "-", "70,000", "one model, by hand",
+    "red_eyes_is_all_you_need (published)", "854 k", "-", "-", "-", "70,000", "one model, by hand",
 )  # fmt: skip
 HEADINGS = (
     "chip",
     "parameters",
     "build s",
+    "cycles/s",
     "simulated tok/s",
     "cycles/token",
     "planned = simulated",
@@ -40,8 +41,9 @@ def main() -> None:
         rows.append(
             (
                 package.source,
-                f"{package.plan.architecture.parameters:,}",
+                f"{package.parameters:,}",
                 f"{proof.build_seconds:.0f}" if proof.build_seconds else "cached",
+                f"{verdict.simulated_cycles / verdict.seconds:,.0f}",
                 f"{verdict.simulated_tokens_per_second:.1f}",
                 f"{verdict.cycles_per_token:,.0f}",
                 f"{'yes' if same and verdict.equal else 'NO'}: {verdict.simulated_cycles:,}",
