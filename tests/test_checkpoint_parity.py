@@ -1,10 +1,12 @@
 """Against the peers, live: transformers' LlamaForCausalLM and tokenizers, and a plain BPE.
 
-Logits of small models must be equal to 1e-4. SmolLM2's logits reach 41 and its first token makes
-activations of 25,000, so float32 noise grows with them: there the bound is 1e-5 of the largest
-logit (4e-4; transformers in float32 is 6e-5 from itself in float64).
+Logits must be equal to 1e-4. SmolLM2's logits reach 41 and its first token makes activations of
+25,000, so float32 noise grows with them: equal to 1e-4 are the logits in double precision; in
+float32 the bound is 1e-5 of the largest (4e-4; transformers in float32 is 6e-5 from itself in
+float64).
 """
 
+import copy
 import importlib.util
 import os
 from itertools import pairwise
@@ -128,6 +130,26 @@ def test_the_logits_of_smollm2(torch, smollm2, smollm2_peer):
     difference = np.abs(ours - theirs)
     assert difference.max() < 1e-5 * np.abs(theirs).max()
     assert np.sqrt(np.mean(difference**2)) < 1e-5 * theirs.std()
+    np.testing.assert_array_equal(ours.argmax(axis=1), theirs.argmax(axis=1))
+
+
+class Doubled:
+    """A checkpoint in double precision."""
+
+    def __init__(self, checkpoint):
+        self.architecture, self.checkpoint = checkpoint.architecture, checkpoint
+
+    def tensor(self, name: str) -> np.ndarray:
+        return self.checkpoint.tensor(name).astype(np.float64)
+
+
+@needs_smollm2
+def test_the_logits_of_smollm2_in_double_precision(torch, smollm2, smollm2_peer):
+    ids = np.array(smollm2.tokenizer.encode("".join(TEXTS)))[:128]
+    ours = FloatModel(Doubled(smollm2), cache=False).logits(ids)
+    theirs = their_logits(torch, copy.deepcopy(smollm2_peer).double(), ids)
+    assert ours.dtype == np.float64
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
     np.testing.assert_array_equal(ours.argmax(axis=1), theirs.argmax(axis=1))
 
 

@@ -1,4 +1,4 @@
-"""The float reference: one forward pass of a Llama decoder in NumPy float32.
+"""The float reference: one forward pass of a Llama decoder in NumPy, in the weights' precision.
 
 Rotary convention, half-split as in Hugging Face: within a head of width w, element i and element
 i + w/2 turn together, at position p by the angle p * frequency[i]:
@@ -54,8 +54,9 @@ def llama3_factors(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
 class FloatModel:
     """The forward pass of a checkpoint.
 
-    ``cache``: keep every weight in memory as float32 (540 MB for 135 M weights) after its first
-    use; without it each pass reads the checkpoint again, one layer at a time.
+    Computes in float32, or in float64 where the weights are. ``cache``: keep every weight in memory
+    (540 MB for 135 M weights) after its first use; without it each pass reads the checkpoint
+    again, one layer at a time.
     """
 
     def __init__(self, checkpoint: Weights, *, cache: bool = True) -> None:
@@ -84,8 +85,8 @@ class FloatModel:
         """Compute what the head takes: float32 [T, width], after the last norm."""
         ids = self._checked(ids)
         tap = tap or _ignore
-        turn = self._rotation(len(ids))
         residual = self._weight("embedding")[ids]
+        turn = self._rotation(len(ids), residual.dtype)
         tap(-1, "residual", residual)
         for layer in range(self.architecture.layers):
             residual = residual + self._attention(layer, residual, turn, tap)
@@ -121,14 +122,14 @@ class FloatModel:
         return inner @ self._weight(f"{prefix}down").T
 
     def _norm(self, name: str, x: np.ndarray) -> np.ndarray:
-        power = np.mean(np.square(x), axis=-1, keepdims=True, dtype=np.float32)
-        scale = 1 / np.sqrt(power + np.float32(self.architecture.norm_epsilon))
+        power = np.mean(np.square(x), axis=-1, keepdims=True, dtype=x.dtype)
+        scale = 1 / np.sqrt(power + x.dtype.type(self.architecture.norm_epsilon))
         return x * scale * self._weight(name)
 
-    def _rotation(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Cosines and sines of every position: float32 [count, 1, head width / 2]."""
+    def _rotation(self, count: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+        """Cosines and sines of every position: [count, 1, head width / 2]."""
         angles = np.arange(count)[:, None, None] * self._frequencies
-        return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+        return np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
 
     def _weight(self, name: str) -> np.ndarray:
         if self._kept is None:
@@ -159,15 +160,15 @@ def rotate(x: np.ndarray, cosine: np.ndarray, sine: np.ndarray) -> np.ndarray:
 def attend(query: np.ndarray, key: np.ndarray, value: np.ndarray) -> np.ndarray:
     """Causal attention with grouped queries.
 
-    ``query`` [T, heads, head width], ``key`` and ``value`` [T, kv heads, head width], all
-    float32. Result: float32 [T, heads * head width].
+    ``query`` [T, heads, head width], ``key`` and ``value`` [T, kv heads, head width], all of one
+    precision. Result: [T, heads * head width] in the same.
     """
     count, heads, width = query.shape
     kv_heads = key.shape[1]
     key, value = key.transpose(1, 2, 0), value.transpose(1, 0, 2)  # [kv, width, T], [kv, T, width]
-    output = np.empty((count, heads, width), np.float32)
-    scale = np.float32(1 / math.sqrt(width))
-    future = np.triu(np.full((QUERY_BLOCK, QUERY_BLOCK), -np.inf, np.float32), 1)
+    output = np.empty((count, heads, width), query.dtype)
+    scale = query.dtype.type(1 / math.sqrt(width))
+    future = np.triu(np.full((QUERY_BLOCK, QUERY_BLOCK), -np.inf, query.dtype), 1)
     for start in range(0, count, QUERY_BLOCK):
         stop = min(start + QUERY_BLOCK, count)
         block = query[start:stop].reshape(stop - start, kv_heads, -1, width).transpose(1, 2, 0, 3)
@@ -190,7 +191,8 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 
 def silu(x: np.ndarray) -> np.ndarray:
     """x / (1 + exp(-x)), written so that no large exponential occurs."""
-    return x * (np.float32(0.5) + np.float32(0.5) * np.tanh(np.float32(0.5) * x))
+    half = x.dtype.type(0.5)
+    return x * (half + half * np.tanh(half * x))
 
 
 def _ignore(layer: int, name: str, array: np.ndarray) -> None:
