@@ -36,6 +36,20 @@ def probe(op: str, bits: int, fire: str, layer: str, data: str) -> str:
   );"""
 
 
+def head(beat: int) -> str:
+    """The module's name and port."""
+    return f"""module chip (
+  input logic clk, input logic rst,
+  input logic [{COMMAND.size - 1}:0] command__payload,
+  input logic command__valid, output logic command__ready,
+  output logic [{RESULT.size - 1}:0] result__payload,
+  output logic result__valid, input logic result__ready,
+  output logic [{logits_layout(beat, LOGIT.bits).size - 1}:0] logits__payload,
+  output logic logits__valid, input logic logits__ready,
+  output logic busy
+);"""
+
+
 def verilog() -> str:
     """The module; one state per beat, so a position takes 4 cycles, or 8 with logits."""
     logits = logits_layout(BEAT, LOGIT.bits)
@@ -44,17 +58,7 @@ def verilog() -> str:
     def command(name: str) -> str:
         return field("command__payload", COMMAND, name)
 
-    return f"""
-module chip (
-  input logic clk, input logic rst,
-  input logic [{COMMAND.size - 1}:0] command__payload,
-  input logic command__valid, output logic command__ready,
-  output logic [{RESULT.size - 1}:0] result__payload,
-  output logic result__valid, input logic result__ready,
-  output logic [{logits.size - 1}:0] logits__payload,
-  output logic logits__valid, input logic logits__ready,
-  output logic busy
-);
+    return f"""{head(BEAT)}
   string folder;
   logic [31:0] tokens [{CONTEXT}], fault [1];
   initial begin

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from fake_chip import VERILOG, field
+from fake_chip import VERILOG, field, head
 
 from intaglio.golden.forward import Golden
 from intaglio.golden.model import IntModel
-from intaglio.golden.number import LOGIT
 from intaglio.golden.sample import sample
-from intaglio.hardware.port import COMMAND, PROBES, RESULT, logits_layout
+from intaglio.hardware.port import PROBES, RESULT
 from intaglio.verify.simulation import HARNESS, write_layout
 from intaglio.verify.trace import Request
 from intaglio.verify.verilator import build
@@ -61,18 +60,7 @@ class Word:
 
 
 def verilog() -> str:
-    logits = logits_layout(BEAT, LOGIT.bits)
-    return f"""
-module chip (
-  input logic clk, input logic rst,
-  input logic [{COMMAND.size - 1}:0] command__payload,
-  input logic command__valid, output logic command__ready,
-  output logic [{RESULT.size - 1}:0] result__payload,
-  output logic result__valid, input logic result__ready,
-  output logic [{logits.size - 1}:0] logits__payload,
-  output logic logits__valid, input logic logits__ready,
-  output logic busy
-);
+    return f"""{head(BEAT)}
   import "DPI-C" function void intaglio_probe(
     input int op, input int count, input int bits, input shortint unsigned layer,
     input byte unsigned slot, input int unsigned position, input bit [511:0] data

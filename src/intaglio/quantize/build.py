@@ -133,8 +133,8 @@ class Run:
                 found.run([ids])
             scales = choose_scales(found.statistics, self.options.widths)
             losses = np.array([self._unit_loss(found, scales, name) for name in self.names[:-1]])
-            self.cache["look"] = {"losses": losses, **scales.arrays()}
-            self.cache["taught"] = {str(i): hidden for i, hidden in enumerate(found.hidden)}
+            taught = {f"taught.{index}": hidden for index, hidden in enumerate(found.hidden)}
+            self.cache["look"] = {"losses": losses, **scales.arrays(), **taught}
         arrays = self.cache["look"]
         self.scales = Scales.from_arrays(self.architecture, self.options.widths, arrays)
         self.forms = self._forms(arrays["losses"])
@@ -152,11 +152,11 @@ class Run:
     def refine(self) -> None:
         """Move all scales together."""
         if self.options.refinement and "refined" not in self.cache:
-            taught = self.cache["taught"]
+            looked = self.cache["look"]
             self.cache["refined"] = refine(
                 self._quantized(),
                 self.folded.tensor("head"),
-                [taught[str(index)] for index in range(len(self.windows))],
+                [looked[f"taught.{index}"] for index in range(len(self.windows))],
                 self.windows,
                 self.options.refinement,
                 lambda share: self._report("refining", "scales", share),
