@@ -19,7 +19,7 @@ demo: $(VENV)/installed
 test: $(VENV)/tested
 	@$(BIN)/pytest -n 2 --dist worksteal
 
-proofs: $(VENV)/tested
+proofs: $(VENV)/tested $(VENV)/smollm2
 	@$(BIN)/pytest -m slow --durations 5
 
 peers: $(VENV)/peers
