@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("chips", nargs="+", type=Path)
     parser.add_argument("--tokens", type=int, default=24)
-    parser.add_argument("--prompt", default="def main():\n    parser = argparse.")
+    parser.add_argument("--prompt", default="def read(path):\n    with open(")
     options = parser.parse_args()
     rows = [HEADINGS]
     for path in options.chips:

@@ -28,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DEFAULT_PROMPT = "def main():\n    parser = argparse."
+DEFAULT_PROMPT = "def read(path):\n    with open("
 DEFAULT_QUESTION = "What is the capital of France?"
 DEMO_TOKENS = 64
 
