@@ -55,6 +55,17 @@ def test_as_a_module():
     assert (done.returncode, done.stdout[:11]) == (0, "intaglio 0.")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_streams_closed_by_whoever_started_it(closed):
+    command = f'"$@" generate chip -p "the list" -n 2 --json {closed}'
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", *PROGRAM], env=environment(), capture_output=True, text=True
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+    assert ("tokens" in done.stdout) == (closed != ">&-")
+
+
 def test_text_comes_as_it_is_made_and_the_reader_may_leave():
     process = start("generate", "chip", "-p", "the list", "-n", "1500")
     assert process.stdout

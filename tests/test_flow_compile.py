@@ -396,6 +396,20 @@ def test_a_crash_at_some_moments_of_a_compile(tmp_path):
     crash(tmp_path, "exchange", 67)
 
 
+def test_a_file_put_into_a_package_is_not_lost(tiny, tmp_path):
+    chip = tmp_path / "chip"
+    compile_model(str(tiny), chip, QUICK)
+    (chip / "notes.txt").write_text("precious")
+    with pytest.raises(BadInput, match=r"chip: holds notes\.txt, which is not the package's"):
+        compile_model(str(tiny), chip, QUICK)
+    assert (chip / "notes.txt").read_text() == "precious"
+
+
+def test_the_root_is_no_package(tiny):
+    with pytest.raises(BadInput, match="/: cannot be a chip package"):
+        compile_model(str(tiny), Path("/"), QUICK)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["exchange", "two renames"])
 def test_a_crash_at_every_seventh_moment_of_a_compile(tmp_path, way):

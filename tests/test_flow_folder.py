@@ -214,3 +214,13 @@ def test_hashes_and_copies(tmp_path):
     assert hashes == [file_hash(tmp_path / name) for name in names]
     assert copy_file(tmp_path / "1", tmp_path / "copy") == hashes[1]
     assert (tmp_path / "copy").read_text() == "111"
+
+
+def test_folders_of_others_beside_it_are_left(tmp_path):
+    path = tmp_path / "chip"
+    for name in (".chip.my-backup.old", ".chip.draft.partial", ".chip.0123abcd.old.partial"):
+        (tmp_path / name).mkdir()
+    restore(path)
+    sweep(path)
+    assert not path.exists()
+    assert len(list(tmp_path.iterdir())) == 3

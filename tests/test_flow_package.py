@@ -126,6 +126,9 @@ def test_not_a_package(tmp_path):
     file.write_text("hello")
     assert refused(file) == "CHIP: not a chip package but a file"
     assert not is_package(tmp_path)
+    for text in ("{", "[]", '{"manifest_version": 3, "name": "of a browser"}'):
+        (tmp_path / "manifest.json").write_text(text)
+        assert not is_package(tmp_path)
 
 
 @pytest.mark.parametrize(

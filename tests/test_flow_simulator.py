@@ -1,6 +1,7 @@
 """Simulators: built once per design, whatever the model; flow.verify around them."""
 
 import dataclasses
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -174,10 +175,27 @@ def test_waves_that_cannot_be_written_are_refused_before_a_build(package, builds
     assert builds == []
 
 
+def test_a_file_that_is_no_place_for_waves(tmp_path):
+    (tmp_path / "chip").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "chip" / "plan.json")
+    for name, what in (
+        ("chip/w.fst", "inside the chip package"), ("link", "inside the chip package"),
+        ("pipe", "no ordinary file"), ("chip", "inside the chip package"),
+        ("none/w.fst", "there is no folder"),
+    ):  # fmt: skip
+        with (
+            pytest.raises(BadInput, match=what),
+            whole_file(tmp_path / name, tmp_path / "chip"),
+        ):
+            pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chip", "link", "pipe"]
+
+
 def test_a_file_is_whole_or_as_it_was(tmp_path):
     path = tmp_path / "w.fst"
     path.write_text("old")
-    with suppress(KeyboardInterrupt), whole_file(path) as partial:
+    with suppress(KeyboardInterrupt), whole_file(path, tmp_path / "chip") as partial:
         assert partial
         partial.write_text("half")
         raise KeyboardInterrupt

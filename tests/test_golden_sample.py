@@ -241,3 +241,8 @@ def test_words_out_of_range(words, message):
     with pytest.raises(BadInput) as caught:
         Sampling(**words)
     assert str(caught.value) == message
+
+
+def test_the_least_temperature_is_the_largest_beta():
+    for temperature in (5e-324, 1e-308, 1e-9):
+        assert Sampling.of(temperature=temperature).beta == (1 << 20) - 1

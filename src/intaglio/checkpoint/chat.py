@@ -14,7 +14,7 @@ from intaglio.errors import BadCheckpoint, BadInput
 
 # What a template that is wrong, or that does not fit the messages, can end in.
 FAILURES = (
-    jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError,
+    jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError,
     ValueError,
 )  # fmt: skip
 

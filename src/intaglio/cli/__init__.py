@@ -16,6 +16,9 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Run a command; whatever ends it becomes one line on stderr and an exit code."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     sys.exit(run())
@@ -34,7 +37,7 @@ def run() -> int:
     except (KeyboardInterrupt, typer.Abort):
         fail("interrupted", "", hint="what compile has finished is kept: run it again to go on")
         return INTERRUPTED
-    except NobodyReads:
+    except (NobodyReads, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOBODY_READS
     except OSError as error:

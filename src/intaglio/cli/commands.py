@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -399,7 +400,7 @@ def interruptible() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-@app.command(epilog="Example: intaglio evaluate chips/bundled --text heldout.txt")
+@app.command(epilog="Example: intaglio evaluate chips/bundled --text your-text.txt")
 def evaluate(
     chip: Chip,
     text: Annotated[Path, typer.Option("--text", help="A UTF-8 text the model has not seen.")],
@@ -466,5 +467,5 @@ def demo(
     else:
         write("\n\n")
         print_speed(values)
-        say(f"Talk to its RTL: intaglio generate {output} --prompt 'import ' --engine rtl")
+        say(f"Talk to its RTL: {sys.argv[0]} generate {output} --prompt 'import ' --engine rtl")
     return 0 if proof.verdict.equal else 1

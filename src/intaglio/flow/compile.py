@@ -21,6 +21,7 @@ from intaglio.flow.package import (
     MANIFEST,
     Package,
     copy_package,
+    foreign_files,
     is_package,
     manifest_text,
     open_package,
@@ -141,10 +142,19 @@ def compile_model(
 
 def refuse_foreign(output: Path, path: Path) -> None:
     """Raise :class:`BadInput` where ``output`` cannot be, or would replace what is no package."""
+    if not path.name:
+        raise BadInput(f"{output}: cannot be a chip package", hint="choose a folder with --output")
     above = next(folder for folder in path.parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise BadInput(f"{output}: cannot be written: {above} is not a folder that can be")
-    if not path.exists() or (path.is_dir() and (is_package(path) or not any(path.iterdir()))):
+    if is_package(path):
+        if foreign := foreign_files(path):
+            raise BadInput(
+                f"{output}: holds {foreign[0]}, which is not the package's and would be lost",
+                hint="move it away, or choose another name with --output",
+            )
+        return
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     raise BadInput(
         f"{output}: exists and is not a chip package", hint="choose another name with --output"

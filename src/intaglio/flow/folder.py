@@ -6,6 +6,7 @@ import fcntl
 import glob
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -73,11 +74,18 @@ def lock_folder(folder: Path) -> int | None:
 
 def sweep(path: Path) -> None:
     """Delete the unfinished siblings of ``path`` that no living process works on."""
-    for folder in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
+    for folder in siblings(path, PARTIAL):
         lock = lock_folder(folder)
         if lock is not None:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
+
+
+def siblings(path: Path, ending: str) -> list[Path]:
+    """Folders that this module put beside ``path``, by the random digits in their names."""
+    mine = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(ending)}")
+    found = path.parent.glob(f".{glob.escape(path.name)}.*{ending}")
+    return sorted(folder for folder in found if mine.fullmatch(folder.name))
 
 
 def replace_folder(new: Path, path: Path) -> None:
@@ -124,7 +132,7 @@ def replace_by_two_renames(new: Path, path: Path) -> None:
 
 def restore(path: Path) -> None:
     """Where a crash left the old folder of a missing ``path`` aside, bring it back."""
-    for aside in sorted(path.parent.glob(f".{glob.escape(path.name)}.*{OLD}")):
+    for aside in siblings(path, OLD):
         if path.exists():
             shutil.rmtree(aside, ignore_errors=True)
         else:

@@ -114,8 +114,21 @@ def listed(manifest: dict[str, Any]) -> dict[str, str]:
 
 
 def is_package(path: Path) -> bool:
-    """Whether ``path`` looks like a chip package."""
-    return (path / MANIFEST).is_file()
+    """Whether ``path`` holds a chip package's manifest, not another program's of that name."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and {"format", "hash", "stages"} <= manifest.keys()
+
+
+def foreign_files(path: Path) -> list[str]:
+    """Files in a package that it does not know of; none where it is too damaged to tell."""
+    try:
+        known = listed(read_manifest(path))
+    except BadPackage:
+        return []
+    return [name for name in files_below(path) if name != MANIFEST and name not in known]
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

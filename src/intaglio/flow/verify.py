@@ -52,7 +52,7 @@ def verify_package(
     sampling = sampling or Sampling()
     ids = encode_prompt(package.tokenizer, prompt, chat=chat)
     check_length(package.plan.context, len(ids), count)
-    with whole_file(waves) as partial:
+    with whole_file(waves, package.path) as partial:
         executable, seconds = executable_of(package, waves=waves is not None, progress=progress)
         planned = Schedule(package.plan).run([User(len(ids), count, sampling)])
         progress(STEP, 0, f"{len(ids)} prompt tokens")
@@ -73,17 +73,26 @@ def verify_package(
 
 
 @contextmanager
-def whole_file(path: Path | None) -> Iterator[Path | None]:
-    """Yield a sibling of ``path`` to write, which takes its name when the block ends well."""
+def whole_file(path: Path | None, package: Path) -> Iterator[Path | None]:
+    """Yield a sibling of ``path`` to write, which takes its name when the block ends well.
+
+    Raises :class:`BadInput` for what must not be replaced: a folder, a device, a package's file.
+    """
     if path is None:
         yield None
         return
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+    place = path.resolve()
+    if place.is_relative_to(package.resolve()):
+        raise BadInput(f"{path}: cannot be written: it would be inside the chip package")
+    if place.is_dir() or not place.parent.is_dir():
+        what = "is a folder" if place.is_dir() else f"there is no folder {path.parent}"
         raise BadInput(f"{path}: cannot be written: {what}")
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    if place.exists() and not place.is_file():
+        raise BadInput(f"{path}: cannot be written: it is no ordinary file")
+    partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
     try:
+        partial.touch()  # a folder that cannot be written to is known before the build
         yield partial
-        partial.replace(path)
+        partial.replace(place)
     finally:
         partial.unlink(missing_ok=True)

@@ -60,7 +60,7 @@ class Sampling:
         largest = (1 << BETA_BITS) - 1
         beta = 0
         if temperature > 0:
-            beta = min(round(math.log2(math.e) / temperature * 4096), largest)
+            beta = round(min(math.log2(math.e) / temperature * 4096, largest))
         return cls(beta, top_k or CANDIDATES, max(round(top_p * 65536), 1), seed)
 
 
