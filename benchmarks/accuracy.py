@@ -81,8 +81,9 @@ def nearest(weights: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def rounded(weights: np.ndarray) -> np.ndarray:
-    """Plain rounding."""
-    return nearest(weights, even_scale(weights)).astype(np.float32)
+    """Plain rounding, scaled to each output's peak: on outliers better than the least error."""
+    peak = np.maximum(np.abs(weights).max(1, keepdims=True), 1e-30) / PEER_LEVELS
+    return nearest(weights, peak).astype(np.float32)
 
 
 def gptq(weights: np.ndarray, hessian: np.ndarray) -> np.ndarray:

@@ -175,6 +175,12 @@ def test_waves_that_cannot_be_written_are_refused_before_a_build(package, builds
     assert builds == []
 
 
+def test_a_cache_with_spaces_in_its_name(package, tmp_path, monkeypatch):
+    monkeypatch.setenv("INTAGLIO_CACHE", str(tmp_path / "my cache"))
+    with pytest.raises(BadInput, match="cannot be built in a folder with spaces"):
+        executable_of(package)
+
+
 def test_a_file_that_is_no_place_for_waves(tmp_path):
     (tmp_path / "chip").mkdir()
     os.mkfifo(tmp_path / "pipe")

@@ -5,7 +5,7 @@ import shutil
 import time
 from pathlib import Path
 
-from intaglio.errors import BadPackage
+from intaglio.errors import BadInput, BadPackage
 from intaglio.flow.cache import Store
 from intaglio.flow.folder import file_hash
 from intaglio.flow.package import Package
@@ -41,6 +41,11 @@ def build_simulator(package: Package, folder: Path, waves: bool, progress: Progr
     """
     if not package.verilog:
         raise BadPackage(f"{package.path}: has no Verilog", hint="compile the model again")
+    if len(str(folder).split()) > 1:
+        raise BadInput(
+            f"{folder.parent}: simulators cannot be built in a folder with spaces in its name",
+            hint="name another with INTAGLIO_CACHE",
+        )
     work = folder / "build"
     work.mkdir()
     write_layout(work, *layout_of(package))
