@@ -167,15 +167,16 @@ def test_widths_are_frozen():
         name: value.bits for name, value in vars(number).items() if isinstance(value, Int)
     } == {
         "RESIDUAL": 32, "ROTARY": 16, "KEY": 8, "VALUE": 8, "SCORE": 20, "ATTENTION": 16,
-        "GATE": 24, "UP": 20, "PRODUCT": 32, "LOGIT": 24, "EMBEDDING": 8,
+        "GATE": 24, "UP": 20, "PRODUCT": 32, "LOGIT": 24, "EMBEDDING": 8, "LOW_RANK": 8,
+        "LATENT": 16,
     }  # fmt: skip
     names = (
         "SCORE_FRACTION", "WEIGHT_BITS", "ATTENTION_FRACTION", "GATE_FRACTION", "PRODUCT_SHIFT",
         "LOGIT_FRACTION", "MULTIPLIER_BITS", "SQUARE_BITS", "ACCUMULATOR_LIMIT", "WIDTH_LIMIT",
-        "CONTEXT_LIMIT", "CANDIDATES", "RSQRT_MANTISSA", "SINE_BITS",
+        "CONTEXT_LIMIT", "CANDIDATES", "RSQRT_MANTISSA", "SINE_BITS", "ADDEND_SHIFT", "RANK_LIMIT",
     )  # fmt: skip
     assert [getattr(number, name) for name in names] == [
-        10, 16, 8, 12, 8, 12, 16, 80, 46, 1 << 16, 1 << 17, 64, 24, 16,
+        10, 16, 8, 12, 8, 12, 16, 80, 46, 1 << 16, 1 << 17, 64, 24, 16, 8, 64,
     ]  # fmt: skip
 
 
@@ -184,7 +185,7 @@ def test_widths_are_frozen():
 
 def test_spec_examples_run():
     failed, attempted = doctest.testfile(str(SPEC), module_relative=False)
-    assert (failed, attempted) == (0, 19)
+    assert (failed, attempted) == (0, 25)
 
 
 def spec_rows(first: str) -> list[list[str]]:
@@ -238,9 +239,15 @@ def test_spec_states_the_widths_inside():
     g = root * 65535 + 2**15 >> 16
     square = max((((h + 1) << 16) - 1) * int(RSQRT_TABLE[h - 64]) ** 2 for h in range(64, 256))
     total = 65535 * number.CONTEXT_LIMIT
+    latent = number.RANK_LIMIT * number.LOW_RANK.low * number.LATENT.low
     corner, gate, up = 2**15 * 32767, Int(24), Int(20)
     got = {
         "accumulator · multiplier, with the rounding half": signed_bits(2**45 * 65535 + 2**61),
+        "sum of an adapter's B · t": signed_bits(latent),
+        "adapter's addend": signed_bits(latent * 65535 << number.ADDEND_SHIFT),
+        "accumulator · multiplier, with an addend and the rounding half": signed_bits(
+            2**45 * 65535 + 2**61 + (latent * 65535 << number.ADDEND_SHIFT)
+        ),
         "x · g": signed_bits(-(2**31) * g),
         "sum of weighted values": signed_bits(-128 * total),
         "sum · R": signed_bits(-128 * total * 2**16),

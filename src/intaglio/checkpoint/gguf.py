@@ -239,6 +239,7 @@ def open_gguf(path: Path, source: str | None = None) -> Checkpoint:
         source=source or f"{path.stem} (from {main})",
         files=(path,),
         read=read,
+        file_of=lambda name: file.label,
     )
 
 

@@ -102,6 +102,7 @@ def open_folder(folder: Path, source: str | None = None) -> Checkpoint:
         source=source or f"{folder.resolve().name} (from {'+'.join(weights.dtypes)})",
         files=tuple(inside(folder, name) for name in names),
         read=weights.read,
+        file_of=weights.file_of,
     )
 
 
@@ -263,6 +264,10 @@ class _Weights:
         """Read one canonical tensor as float32."""
         stored = self.stored[name]
         return self.place[stored].tensor(stored)
+
+    def file_of(self, name: str) -> str:
+        """The name of the file that holds a canonical tensor."""
+        return self.place[self.stored[name]].label
 
     @classmethod
     def open(cls, folder: Path, architecture: Architecture) -> "_Weights":

@@ -7,10 +7,12 @@ width], ``k`` and ``v`` [kv width, width], ``o`` [width, query width], ``norm_ml
 rows of ``q`` and ``k`` are in the half-split rotary order of :mod:`intaglio.checkpoint.forward`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from intaglio.checkpoint.tokenizer import Tokenizer
 from intaglio.errors import BadCheckpoint
 
 MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
+LARGEST = 65504  # the largest float16; no weight of a trained model comes near
 
 
 def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
@@ -48,7 +51,7 @@ class Checkpoint:
 
     ``source`` is a short label without paths; ``files`` are the files whose bytes matter, in a
     fixed order; ``read`` fetches one stored tensor by canonical name as float32 (``head`` only
-    where the checkpoint is untied).
+    where the checkpoint is untied); ``file_of`` names the file that it is in.
     """
 
     architecture: Architecture
@@ -56,6 +59,7 @@ class Checkpoint:
     source: str
     files: tuple[Path, ...] = field(repr=False)
     read: Callable[[str], np.ndarray] = field(repr=False)
+    file_of: Callable[[str], str] = field(repr=False)
 
     def __post_init__(self) -> None:
         size, vocabulary = self.tokenizer.vocabulary, self.architecture.vocabulary
@@ -75,16 +79,31 @@ class Checkpoint:
         return tensor_shapes(self.architecture)
 
     def tensor(self, name: str) -> np.ndarray:
-        """Read one tensor from disk: float32, C order, read-only, all values finite."""
+        """Read one tensor from disk: float32, C order, read-only, all within ``LARGEST``."""
         if name not in self.shapes:
             raise ValueError(f"tensor must be one of {', '.join(self.shapes)}, not {name!r}")
         stored = "embedding" if name == "head" and self.architecture.tied else name
         array = self.read(stored)
         assert (array.dtype, array.shape) == (np.float32, self.shapes[name]), name
-        if not np.isfinite(array).all():
-            where = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
-            raise BadCheckpoint(
-                f"{self.source}: tensor {stored} must be finite, found {array[where]} at {where}"
-            )
+        if not (array.min() >= -LARGEST and array.max() <= LARGEST):
+            self._refuse(stored, array)
         array.flags.writeable = False
         return array
+
+    def check(self) -> None:
+        """Read every stored tensor once, so that a bad one is found before work is spent.
+
+        Raises :class:`BadCheckpoint` with the first, in the order data flows.
+        """
+        for name in self.shapes:
+            if name != "head" or not self.architecture.tied:
+                self.tensor(name)
+
+    def _refuse(self, name: str, array: np.ndarray) -> NoReturn:
+        """Name the first value that is not within ``LARGEST``."""
+        where = tuple(int(index) for index in np.argwhere(~(np.abs(array) <= LARGEST))[0])
+        value = float(array[where])
+        bound = f"from -{LARGEST} to {LARGEST}" if math.isfinite(value) else "finite"
+        raise BadCheckpoint(
+            f"{self.file_of(name)}: tensor {name} must be {bound}, found {value:g} at {where}"
+        )

@@ -1,18 +1,23 @@
 """The chip's forward pass: which operation follows which."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
 from intaglio.golden import ops
+from intaglio.golden.adapter import Adapter, Key, LowRank
 from intaglio.golden.model import IntModel, Layer, Matrix
-from intaglio.golden.number import GATE, KEY, LOGIT, RESIDUAL, ROTARY, UP, VALUE, Int
+from intaglio.golden.number import GATE, KEY, LATENT, LOGIT, RESIDUAL, ROTARY, UP, VALUE, Int
 
 Trace = Callable[[int, str, int, np.ndarray], None]
 """``trace(layer, op, position, values)``: ``values`` int64 [T, n], first row at ``position``.
 
 ``layer`` counts from 0; the embedding is layer -1, final norm and head the layer after the last.
 """
+
+Linears = dict[str, Callable[..., np.ndarray]]
+"""By name, what takes ``(x, to, lift)`` of :meth:`Linear.__call__`."""
 
 EXACT_FLOAT32, EXACT_FLOAT64 = 1 << 24, 1 << 53
 
@@ -32,12 +37,39 @@ class Linear:
         """Accumulators [T, outputs] of activations ``x`` [T, inputs]."""
         return np.rint(x.astype(self.weights.dtype) @ self.weights).astype(np.int64)
 
-    def __call__(self, x: np.ndarray, to: Int, lift: np.ndarray | None = None) -> np.ndarray:
+    def __call__(
+        self,
+        x: np.ndarray,
+        to: Int,
+        lift: np.ndarray | None = None,
+        addition: "Addition | None" = None,
+    ) -> np.ndarray:
         """Narrowed outputs; ``lift`` [T]: the shift by which each row of ``x`` was shrunk."""
         shift = self.shift[None, :]
         if lift is not None:
             shift = shift - lift[:, None]
-        return ops.narrow(self.dot(x), self.multiplier, shift, to)
+        addend = 0 if addition is None else addition(x)
+        return ops.narrow(self.dot(x), self.multiplier, shift, to, addend)
+
+
+class Addition:
+    """What an adapter adds to one matrix."""
+
+    def __init__(self, part: LowRank) -> None:
+        # exact: the adapter's check holds the sums of down, 16 + 7 + 6 bits those of up
+        self.down, self.up = part.down.astype(np.float64), part.up.astype(np.float64)
+        self.down_multiplier, self.up_multiplier = part.down_multiplier, part.up_multiplier
+        self.down_shift, self.up_shift = part.down_shift, part.up_shift
+
+    def latent(self, x: np.ndarray) -> np.ndarray:
+        """What passes between the factors, [T, rank], for inputs ``x`` [T, inputs]."""
+        dot = np.rint(x.astype(np.float64) @ self.down).astype(np.int64)
+        return ops.narrow(dot, self.down_multiplier, self.down_shift, LATENT)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Addends [T, outputs] of the matrix' narrow for its inputs ``x`` [T, inputs]."""
+        dot = np.rint(self.latent(x).astype(np.float64) @ self.up).astype(np.int64)
+        return ops.addend(dot, self.up_multiplier, self.up_shift)
 
 
 class Memory:
@@ -73,20 +105,29 @@ def attend(q: np.ndarray, memory: Memory, position: int, score_shift: int) -> np
 
 
 class Golden:
-    """The integer model as a function of tokens, with the memory of ``slots`` users."""
+    """The integer model as a function of tokens, with the memory of ``slots`` users.
 
-    def __init__(self, model: IntModel, slots: int = 1, context: int | None = None) -> None:
+    ``adapters``: what the side memory holds, by name; each call chooses one or none.
+    """
+
+    def __init__(
+        self,
+        model: IntModel,
+        slots: int = 1,
+        context: int | None = None,
+        adapters: Mapping[str, Adapter] | None = None,
+    ) -> None:
         a, widths = model.architecture, model.widths
         self.model = model
         self.context = min(context or a.context, a.context)
-        linears = {
-            "o": widths.attention,
-            "down": widths.product,
-        }
         self.linears = [
-            {name: Linear(m, linears.get(name, widths.norm)) for name, m in layer.matrices()}
+            {name: Linear(m, widths.inputs(name)) for name, m in layer.matrices()}
             for layer in model.layers
         ]
+        self.additions: dict[str | None, dict[Key, Addition]] = {None: {}}
+        for name, adapter in (adapters or {}).items():
+            adapter.check(model)
+            self.additions[name] = {key: Addition(part) for key, part in adapter.parts.items()}
         self.head = Linear(model.head, widths.norm)
         self.memories = [
             [Memory(a.kv_heads, self.context, a.head_width) for _ in model.layers]
@@ -94,15 +135,24 @@ class Golden:
         ]
 
     def residual(
-        self, tokens: np.ndarray, position: int = 0, slot: int = 0, trace: Trace | None = None
+        self,
+        tokens: np.ndarray,
+        position: int = 0,
+        slot: int = 0,
+        trace: Trace | None = None,
+        adapter: str | None = None,
     ) -> np.ndarray:
         """Run ``tokens`` [T] through all layers from ``position`` on: int64 [T, width].
 
-        Positions before ``position`` must have been run in the same slot.
+        Positions before ``position`` must have been run in the same slot; their keys and values
+        are those of the adapter with which they were run.
         """
         model = self.model
         tokens = np.asarray(tokens, np.int64)
         self._check(tokens, position)
+        if adapter not in self.additions:
+            names = ", ".join(name for name in self.additions if name is not None)
+            raise ValueError(f"adapter must be one of [{names}] or None, not {adapter!r}")
         x = ops.embed(
             model.embedding[tokens],
             model.embedding_multiplier[tokens].astype(np.int64),
@@ -111,8 +161,16 @@ class Golden:
         trace = trace or (lambda *_: None)
         trace(-1, "embedding", position, x)
         for index in range(len(model.layers)):
-            x = self._layer(index, x, position, slot, trace)
+            x = self._layer(index, x, position, slot, trace, self._linears(index, adapter))
         return x
+
+    def _linears(self, index: int, adapter: str | None) -> Linears:
+        """The matrices of a layer, each with what the adapter adds to it."""
+        additions = self.additions[adapter]
+        return {
+            name: partial(linear, addition=additions.get((index, name)))
+            for name, linear in self.linears[index].items()
+        }
 
     def _check(self, tokens: np.ndarray, position: int) -> None:
         vocabulary, end = self.model.architecture.vocabulary, position + len(tokens)
@@ -136,10 +194,9 @@ class Golden:
         return logits
 
     def _layer(
-        self, index: int, x: np.ndarray, position: int, slot: int, trace: Trace
+        self, index: int, x: np.ndarray, position: int, slot: int, trace: Trace, linear: Linears
     ) -> np.ndarray:
-        layer, linear = self.model.layers[index], self.linears[index]
-        widths = self.model.widths
+        layer, widths = self.model.layers[index], self.model.widths
 
         def show(op: str, values: np.ndarray) -> np.ndarray:
             trace(index, op, position, values.reshape(len(x), -1))
@@ -148,7 +205,7 @@ class Golden:
         norm = layer.norm_attention
         normed = ops.norm(x, norm.epsilon, norm.multiplier, norm.shift, Int(widths.norm))
         show("norm_attention", normed)
-        attention = show("attention", self._attention(index, normed, position, slot, trace))
+        attention = show("attention", self._attention(index, normed, position, slot, trace, linear))
         small, lift = ops.shrink(attention.reshape(len(x), -1), Int(widths.attention))
         show("attention_shrink", small)
         y = show("o", linear["o"](small, RESIDUAL, lift))
@@ -166,9 +223,15 @@ class Golden:
         return show("residual_mlp", ops.add(x, y))
 
     def _attention(
-        self, index: int, normed: np.ndarray, position: int, slot: int, trace: Trace
+        self,
+        index: int,
+        normed: np.ndarray,
+        position: int,
+        slot: int,
+        trace: Trace,
+        linear: Linears,
     ) -> np.ndarray:
-        a, layer, linear = self.model.architecture, self.model.layers[index], self.linears[index]
+        a, layer = self.model.architecture, self.model.layers[index]
         count = len(normed)
 
         def heads(op: str, values: np.ndarray, number: int) -> np.ndarray:
@@ -187,4 +250,4 @@ class Golden:
         return attend(q, memory, position, layer.score_shift)
 
 
-__all__ = ["Golden", "Layer", "Linear", "Memory", "Trace", "attend"]
+__all__ = ["Addition", "Golden", "Layer", "Linear", "Memory", "Trace", "attend"]

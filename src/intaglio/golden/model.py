@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from intaglio.architecture import Architecture
@@ -214,18 +215,8 @@ class IntModel:
     @classmethod
     def load(cls, path: Path) -> "IntModel":
         """Read what :meth:`save` wrote. Raises :class:`BadPackage` where anything is amiss."""
-        try:
-            constants, arrays = read_file(path)
-            return model_from(constants, arrays)
-        except IntaglioError:
-            raise
-        except FileNotFoundError:
-            raise BadPackage(f"{path}: no such file", hint="compile the model again") from None
-        except UNREADABLE as error:
-            raise BadPackage(
-                f"{path}: not an integer model of format {FORMAT}: {error!r}",
-                hint="compile the model again",
-            ) from None
+        with reading(path):
+            return model_from(*read_file(path))
 
     def _constants(self) -> dict[str, Any]:
         return {
@@ -267,6 +258,77 @@ class IntModel:
         return arrays
 
 
+@dataclass(frozen=True, slots=True)
+class LayerConstants:
+    """What a layer stores beside its matrices."""
+
+    norm_attention: Norm
+    norm_mlp: Norm
+    score_shift: int
+
+
+class ModelFile:
+    """A saved model that is read matrix by matrix: a large one need not be in memory twice.
+
+    Attributes as of :class:`IntModel`, but ``layers`` are :class:`LayerConstants`. ``known_hash``:
+    the model's, where somebody has checked the file. Raises :class:`BadPackage` where anything is
+    amiss, in a matrix when it is read.
+    """
+
+    def __init__(self, path: Path, known_hash: str | None = None) -> None:
+        self.path, self._known_hash = path, known_hash
+        with reading(path):
+            self._constants, self._file = open_file(path)
+            read = self._constants
+            self.architecture = Architecture.from_dict(read["architecture"])
+            self.widths = Widths(**read["widths"])
+            self.norm = Norm(**read["norm"])
+            self.embedding_shift: int = read["embedding_shift"]
+            self.layers = tuple(
+                LayerConstants(
+                    Norm(**entry["norm_attention"]), Norm(**entry["norm_mlp"]),
+                    entry["score_shift"],
+                )
+                for entry in read["layers"]
+            )  # fmt: skip
+            self.rotary, self.embedding, self.embedding_multiplier = (
+                self._file.get_tensor(name)
+                for name in ("rotary", "embedding", "embedding_multiplier")
+            )
+            check_constants(self)
+            names = {*matrix_names(self.architecture)}
+            if names != read["matrices"].keys():
+                odd = sorted(names ^ read["matrices"].keys())
+                raise ValueError(f"matrices missing or unknown: {odd[:3]}")
+
+    def matrices(self) -> Iterator[tuple[str, Matrix]]:
+        """All matrices with their full names, one after the other."""
+        shapes = matrix_shapes(self.architecture, self.widths)
+        for name, entry in self._constants["matrices"].items():
+            with reading(self.path):
+                matrix = self._matrix(name, dict(entry))
+                check_matrix(name, matrix, shapes, self.widths)
+            yield name, matrix
+
+    def hash(self) -> str:
+        """The model's hash: see :meth:`IntModel.hash`."""
+        return self._known_hash or self.whole().hash()
+
+    def whole(self) -> IntModel:
+        """The model, all of it in memory."""
+        return IntModel.load(self.path)
+
+    def _matrix(self, name: str, entry: dict[str, Any]) -> Matrix:
+        arrays = {
+            field.name: self._file.get_tensor(f"{name}.{field.name}")
+            for field in fields(Matrix)
+            if field.name not in ("bits", "extra_shift")
+        }
+        for field in ("codes", "extra_codes"):
+            arrays[field] = unpack(arrays[field], tuple(entry.pop(field)))
+        return Matrix(**entry, **arrays)
+
+
 def pack(codes: np.ndarray) -> np.ndarray:
     """Two codes to a byte, the first in the low half; an odd last code is padded with 0."""
     flat = codes.reshape(-1)
@@ -285,8 +347,24 @@ def unpack(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return codes[:size].reshape(shape)
 
 
-def read_file(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The constants and arrays of a saved model, codes unpacked, nothing checked yet."""
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what foreign or damaged files make the readers raise into :class:`BadPackage`."""
+    try:
+        yield
+    except IntaglioError:
+        raise
+    except FileNotFoundError:
+        raise BadPackage(f"{path}: no such file", hint="compile the model again") from None
+    except UNREADABLE as error:
+        raise BadPackage(
+            f"{path}: not an integer model of format {FORMAT}: {error!r}",
+            hint="compile the model again",
+        ) from None
+
+
+def read_constants(path: Path) -> dict[str, Any]:
+    """What a saved model says beside its arrays."""
     with path.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
         if size + 8 > path.stat().st_size:
@@ -295,7 +373,17 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     constants = json.loads(metadata)
     if constants.pop("format") != FORMAT:
         raise ValueError("another format")
-    arrays = load_file(path)
+    return constants
+
+
+def open_file(path: Path) -> tuple[dict[str, Any], Any]:
+    """The constants of a saved model, and its arrays to be read by name."""
+    return read_constants(path), safe_open(path, framework="numpy")
+
+
+def read_file(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The constants and arrays of a saved model, codes unpacked, nothing checked yet."""
+    constants, arrays = read_constants(path), load_file(path)
     for name, matrix in constants["matrices"].items():
         for field in ("codes", "extra_codes"):
             key = f"{name}.{field}"
@@ -370,16 +458,49 @@ def largest_shrink(source: Int, to: int) -> int:
     return max(source.bits - to, 0)
 
 
-def check_model(model: IntModel) -> None:
-    """Raise unless shapes, dtypes and widths of the whole model are legal."""
-    a, widths = model.architecture, model.widths
+def matrix_names(a: Architecture) -> Iterator[str]:
+    """The full names of a model's matrices."""
+    for index in range(a.layers):
+        yield from (f"layers.{index}.{name}" for name in MATRICES)
+    yield "head"
+
+
+def matrix_shapes(a: Architecture, widths: Widths) -> dict[str, tuple[int, int, int]]:
+    """Inputs, outputs and bits of an input of every kind of matrix."""
+    return {
+        "q": (a.width, a.query_width, widths.norm),
+        "k": (a.width, a.kv_width, widths.norm),
+        "v": (a.width, a.kv_width, widths.norm),
+        "o": (a.query_width, a.width, widths.attention),
+        "gate": (a.width, a.inner, widths.norm),
+        "up": (a.width, a.inner, widths.norm),
+        "down": (a.inner, a.width, widths.product),
+        "head": (a.width, a.vocabulary, widths.norm),
+    }
+
+
+def check_matrix(
+    name: str, matrix: Matrix, shapes: dict[str, tuple[int, int, int]], widths: Widths
+) -> None:
+    """Raise unless the matrix of that full name is legal."""
+    kind = name.rpartition(".")[2]
+    matrix.check(name, *shapes[kind])
+    # a token's own shift is taken off these, so that many bits must be there
+    if kind == "o":
+        check_shift(f"{name}.shift", matrix.shift, largest_shrink(ATTENTION, widths.attention))
+    if kind == "down":
+        check_shift(f"{name}.shift", matrix.shift, largest_shrink(PRODUCT, widths.product))
+
+
+def check_constants(model: "IntModel | ModelFile") -> None:
+    """Raise unless everything beside the matrices is legal."""
+    a = model.architecture
     for name, value, limit in (
         ("width", a.width, WIDTH_LIMIT),
         ("context", a.context, CONTEXT_LIMIT),
     ):
         if value > limit:
             raise Overflow(f"{name} must be at most {limit}, not {value}")
-    check_integer("residual_step", model.residual_step, -64, 64)
     check_array("rotary", model.rotary, (a.head_width // 2,), np.int64)
     if not 0 <= int(model.rotary.min()) <= int(model.rotary.max()) < 1 << 32:
         raise BadPackage("rotary: turn fractions must be from 0 to 2**32 - 1")
@@ -389,25 +510,17 @@ def check_model(model: IntModel) -> None:
     if len(model.layers) != a.layers:
         raise BadPackage(f"layers: must be {a.layers}, not {len(model.layers)}")
     model.norm.check("norm")
-    model.head.check("head", a.width, a.vocabulary, widths.norm)
-    shapes = {
-        "q": (a.width, a.query_width, widths.norm),
-        "k": (a.width, a.kv_width, widths.norm),
-        "v": (a.width, a.kv_width, widths.norm),
-        "o": (a.query_width, a.width, widths.attention),
-        "gate": (a.width, a.inner, widths.norm),
-        "up": (a.width, a.inner, widths.norm),
-        "down": (a.inner, a.width, widths.product),
-    }
     for index, layer in enumerate(model.layers):
         where = f"layers.{index}"
         layer.norm_attention.check(f"{where}.norm_attention")
         layer.norm_mlp.check(f"{where}.norm_mlp")
         check_integer(f"{where}.score_shift", layer.score_shift, 0, 31)
-        for name, matrix in layer.matrices():
-            matrix.check(f"{where}.{name}", *shapes[name])
-        # a token's own shift is taken off these, so that many bits must be there
-        low = largest_shrink(ATTENTION, widths.attention)
-        check_shift(f"{where}.o.shift", layer.o.shift, low)
-        low = largest_shrink(PRODUCT, widths.product)
-        check_shift(f"{where}.down.shift", layer.down.shift, low)
+
+
+def check_model(model: IntModel) -> None:
+    """Raise unless shapes, dtypes and widths of the whole model are legal."""
+    check_constants(model)
+    check_integer("residual_step", model.residual_step, -64, 64)
+    shapes = matrix_shapes(model.architecture, model.widths)
+    for name, matrix in model.matrices():
+        check_matrix(name, matrix, shapes, model.widths)

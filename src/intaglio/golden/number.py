@@ -50,6 +50,9 @@ PRODUCT_SHIFT = 8  # silu (GATE_FRACTION fraction bits) times up, divided by 2**
 LOGIT = Int(24)  # nats, LOGIT_FRACTION fraction bits
 LOGIT_FRACTION = 12
 EMBEDDING = Int(8)
+LOW_RANK = Int(8)  # both factors of an adapter
+LATENT = Int(16)  # what passes between an adapter's two factors
+ADDEND_SHIFT = 8  # an adapter's scaled sums are taken times 2**ADDEND_SHIFT before their shift
 
 MULTIPLIER_BITS = 16  # unsigned output multipliers
 SQUARE_BITS = 80  # the sum of squares, epsilon included
@@ -57,6 +60,7 @@ ACCUMULATOR_LIMIT = 46  # widest accumulator: times a multiplier it still fits 6
 WIDTH_LIMIT = 1 << 16  # residual elements: their sum of squares is at most 2**78
 CONTEXT_LIMIT = 1 << 17  # positions: the total weight of a head stays below 2**33
 CANDIDATES = 64  # logits the sampler keeps
+RANK_LIMIT = 64  # of an adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,10 @@ class Widths:
             value = getattr(self, name)
             if not isinstance(value, int) or not 4 <= value <= 16:
                 raise Overflow(f"width of {name} must be from 4 to 16 bits, not {value!r}")
+
+    def inputs(self, matrix: str) -> int:
+        """Bits of the integers that the matrix of a name takes."""
+        return {"o": self.attention, "down": self.product}.get(matrix, self.norm)
 
 
 # Magnitudes by code width; a code is a sign bit (1: negative) above the magnitude's rank.

@@ -7,6 +7,7 @@ the same in prose.
 import numpy as np
 
 from intaglio.golden.number import (
+    ADDEND_SHIFT,
     ATTENTION,
     ATTENTION_FRACTION,
     EXP_TABLE,
@@ -37,12 +38,28 @@ def round_shift(x: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
     return (x + ((one << np.asarray(shift, np.int64)) >> one)) >> np.asarray(shift, np.int64)
 
 
-def narrow(x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray | int, to: Int) -> np.ndarray:
+def narrow(
+    x: np.ndarray,
+    multiplier: np.ndarray,
+    shift: np.ndarray | int,
+    to: Int,
+    addend: np.ndarray | int = 0,
+) -> np.ndarray:
     """Multiply by an unsigned 16-bit multiplier, divide by ``2**shift``, round half up, saturate.
 
     ``x``: at most 46 bits. ``multiplier``, ``shift``: broadcast against ``x``, per output.
+    ``addend``: of :func:`addend`, joins the product before it is divided.
     """
-    return saturate(round_shift(x * np.asarray(multiplier, np.int64), shift), to)
+    return saturate(round_shift(x * np.asarray(multiplier, np.int64) + addend, shift), to)
+
+
+def addend(x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Scale an adapter's sums ``x`` [T, outputs] (30 bits) to the products of ``narrow``: 53 bits.
+
+    ``multiplier`` (unsigned, 16 bits) and ``shift`` (0 to 62): per output.
+    """
+    scaled = x * np.asarray(multiplier, np.int64) << np.int64(ADDEND_SHIFT)
+    return round_shift(scaled, shift)
 
 
 def add(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ Three passes over the calibration text: the float model with its gradient (scale
 float and chip side by side while the matrices are solved, then the refinement of all scales.
 """
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from intaglio.architecture import Architecture
 from intaglio.checkpoint import Checkpoint, tensor_shapes
 from intaglio.errors import BadInput
-from intaglio.golden.model import MATRICES, IntModel
+from intaglio.golden.model import IntModel, matrix_names
 from intaglio.golden.number import Widths
 from intaglio.quantize.allocate import allocate, unit_loss
 from intaglio.quantize.assemble import Coded, assemble, embedding_weights
@@ -249,13 +249,6 @@ class Quantized:
     def tensor(self, name: str) -> np.ndarray:
         """One tensor: float32."""
         return self.fixed[name] if name in self.fixed else self.solved(name)
-
-
-def matrix_names(architecture: Architecture) -> Iterator[str]:
-    """Full names of all matrices, the head last."""
-    for layer in range(architecture.layers):
-        yield from (f"layers.{layer}.{name}" for name in MATRICES)
-    yield "head"
 
 
 def place(architecture: Architecture, name: str) -> tuple[int, str]:

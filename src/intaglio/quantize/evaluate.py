@@ -10,6 +10,7 @@ from intaglio.errors import BadInput
 from intaglio.golden.number import LOGIT_FRACTION
 
 WINDOW = 512
+ROWS = 32  # of logits that are looked at together
 Forward = Callable[[np.ndarray], np.ndarray]
 """Logits [T, vocabulary] of token ids [T]: floats in nats, or the chip's integers."""
 
@@ -54,10 +55,14 @@ def surprise(logits: np.ndarray, ids: np.ndarray) -> float:
     """Nats by which ``logits`` [T, vocabulary] were surprised by ``ids`` [T] after the first."""
     scale = 2.0**-LOGIT_FRACTION if np.issubdtype(logits.dtype, np.integer) else 1.0
     total = 0.0
-    for row, token in zip(logits[:-1], ids[1:], strict=True):
-        nats = row * scale
-        largest = nats.max()
-        total += float(largest + np.log(np.exp(nats - largest).sum()) - nats[token])
+    for start in range(0, len(ids) - 1, ROWS):
+        rows, next_ids = logits[start : start + ROWS], ids[start + 1 : start + 1 + ROWS]
+        nats = rows[: len(next_ids)].astype(np.float64) * scale
+        chosen = np.take_along_axis(nats, next_ids[:, None], 1)[:, 0]
+        largest = nats.max(1)
+        nats -= largest[:, None]
+        np.exp(nats, out=nats)
+        total += float((largest + np.log(nats.sum(1)) - chosen).sum())
     return total
 
 
