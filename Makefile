@@ -39,7 +39,7 @@ lint: $(VENV)/tested
 clean:
 	rm -rf $(VENV) build dist chips
 
-$(VENV)/installed: pyproject.toml
+$(VENV)/installed: pyproject.toml CMakeLists.txt $(wildcard src/intaglio/twin/cpp/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { echo "python3 must be 3.11 or newer: apt-get install python3, or make PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
