@@ -17,13 +17,13 @@ from tiny_chip import PlayedChip, quick_emit, tiny_checkpoint
 from intaglio import cli
 from intaglio.errors import ToolMissing
 from intaglio.flow import compile as compile_module
-from intaglio.flow import simulator, talk, verify
+from intaglio.flow import engines, simulator, verify
 from intaglio.flow.package import MANIFEST, open_package
 from intaglio.golden.model import IntModel
 from intaglio.hardware import emit
 from intaglio.verify.simulation import Difference
 
-COMMANDS = ("compile", "verify", "generate", "chat", "evaluate", "demo")
+COMMANDS = ("compile", "verify", "generate", "chat", "evaluate", "bench", "demo")
 DOCUMENT = Path(__file__).parents[1] / "docs" / "json.md"
 TEXT = "the index of the list in the other 12 lists\n" * 20
 
@@ -77,11 +77,11 @@ def surroundings(home, tmp_path, monkeypatch):
     """Quick Verilog, the integer model in place of a simulator, and the home at hand."""
     monkeypatch.setenv("INTAGLIO_CACHE", str(home / "cache"))
     monkeypatch.setattr(emit, "emit", quick_emit)
-    monkeypatch.setattr(talk, "executable_of", lambda package, progress: (Path("x"), 0.0))
+    monkeypatch.setattr(engines, "executable_of", lambda package, progress: (Path("x"), 0.0))
     monkeypatch.setattr(verify, "executable_of", lambda package, **options: (Path("x"), 1.5))
     monkeypatch.setattr(verify, "verify", lambda *arguments, **options: VERDICT)
     monkeypatch.setattr(
-        talk, "Simulation", lambda program, images: PlayedChip(
+        engines, "Simulation", lambda program, images: PlayedChip(
             IntModel.load(images.parents[1] / "model.safetensors")
         ),
     )  # fmt: skip
@@ -166,13 +166,14 @@ def test_verify_names_a_difference_and_returns_1(run, monkeypatch):
     check_keys("verify", ran.json)
 
 
-@pytest.mark.parametrize("engine", ["golden", "rtl"])
+@pytest.mark.parametrize("engine", ["twin", "golden", "rtl"])
 def test_generate(run, engine):
     ran = run("generate", "chip", "-p", "the list", "-n", "5", "--engine", engine)
     assert ran.code == 0
     values = run("generate", "chip", "-p", "the list", "-n", "5", "--json").json
     assert ran.out == f"the list{values['text']}\n"
-    assert f" on the {engine} engine; the chip at 1000 MHz (assumed): " in ran.err
+    place = {"twin": r"the twin \(native \w+\)", "golden": "golden", "rtl": "the simulated chip"}
+    assert re.search(f" s on {place[engine]}; the chip at 1000 MHz .assumed.: ", ran.err)
     assert "exact cycles" in ran.err
 
 
@@ -192,7 +193,7 @@ def test_sampling_options_arrive(run):
     assert run(*hot, "--top-p", "0.0001").json["text"] == run(*plain).json["text"]
 
 
-@pytest.mark.parametrize("engine", ["golden", "rtl"])
+@pytest.mark.parametrize("engine", ["twin", "golden", "rtl"])
 def test_chat(run, monkeypatch, engine):
     questions = iter(["the list", "in 12"])
     asked = []
@@ -238,6 +239,24 @@ def test_evaluate(run):
     assert re.fullmatch(r"  float  perplexity [\d.]+  bits per byte [\d.]+", lines[1])
     assert re.fullmatch(r"  chip   perplexity [\d.]+  bits per byte [\d.]+", lines[2])
     assert re.fullmatch(r"  growth [+-][\d.]+ %  \(\d+ s\)", lines[3])
+
+
+def test_bench(run):
+    words = ("bench", "chip", "-p", "9,1000", "-n", "4,0", "-b", "1,3", "-t", "1,2", "-r", "2")
+    values = run(*words, "--json").json
+    check_keys("bench", values)
+    rows = [(row["test"], row["batch"], row["threads"]) for row in values["tests"]]
+    assert rows == [
+        (test, batch, threads)
+        for threads in (1, 2) for batch in (1, 3) for test in ("pp9", "pp64", "tg4")
+    ]  # fmt: skip
+    keys = set(re.findall(r"^\| `tests\[\]\.(\w+)`", DOCUMENT.read_text(), re.MULTILINE))
+    assert all(set(row) == keys for row in values["tests"])
+    assert all(row["tokens_per_second"] > row["sd"] >= 0 for row in values["tests"])
+    lines = run(*words).out.splitlines()
+    assert re.fullmatch(r"native \w+: [\d.]+ MB of weights, [\d.]+ MB per sequence", lines[0])
+    assert len(lines) == 2 + len(rows)
+    assert re.fullmatch(r"pp9 +1 +1 +[\d,]+ ± [\d,]+", lines[2])
 
 
 @pytest.fixture
@@ -335,6 +354,7 @@ def test_numbers_that_json_does_not_know_are_null(capsys):
 # everything bad
 
 GENERATE = ("generate", "chip")
+SHORT = (*GENERATE, "-n", "3")
 VERIFY = ("verify", "chip", "-p", "x", "-n", "2")
 BAD = {
     "no such command": (("engrave",), "No such command 'engrave'"),
@@ -388,7 +408,16 @@ BAD = {
     "tokens negative": (("verify", "chip", "-n", "-1"), "must be at least 1, not -1"),
     "tokens many": (("verify", "chip", "-n", "1000"), "positions, the chip has 64"),
     "chat tokens": (("chat", "chip", "-n", "0"), "tokens to generate must be at least 1, not 0"),
-    "engine": ((*GENERATE, "--engine", "gpu"), "engine must be one of golden, rtl, not 'gpu'"),
+    "engine": ((*GENERATE, "--engine", "gpu"), "engine must be one of twin, golden, rtl, not"),
+    "adapter nameless": ((*SHORT, "--adapter", "tiny"), "adapter must be NAME=DIR or one that is"),
+    "adapter nowhere": (
+        (*SHORT, "--model", "tiny", "--adapter", "a=nowhere"),
+        "adapter must be a PEFT folder, not 'nowhere'",
+    ),
+    "adapter of no name": ((*SHORT, "--adapter", "a=tiny"), "give the float checkpoint with"),
+    "bench words": (("bench", "chip", "-n", "x"), "--tokens must be integers with commas between"),
+    "bench zero": (("bench", "chip", "-b", "0"), "batch at least 1"),
+    "bench repetitions": (("bench", "chip", "-r", "0"), "repetitions and threads must be at least"),
     "temperature": ((*GENERATE, "--temperature", "-1"), "temperature must be from 0 to 100"),
     "temperature nan": ((*GENERATE, "--temperature", "nan"), "temperature must be from 0 to 100"),
     "top k": ((*GENERATE, "--top-k", "65"), "top_k must be from 0 to 64, not 65"),

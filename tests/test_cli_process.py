@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,22 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_chip import QUICK, TEXT, environment, quick_emit, run_quick, tiny_checkpoint
+from tiny_chip import TEXT, environment, run_quick
 
-from intaglio.flow.compile import compile_model
-from intaglio.hardware import emit
+from intaglio.cli.program import interrupted
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("tiny_chip.py"))]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("process")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(emit, "emit", quick_emit)
-        patch.setenv("INTAGLIO_CACHE", str(folder / "cache"))
-        checkpoint = tiny_checkpoint(folder / "tiny", max_position_embeddings=4096)
-        compile_model(str(checkpoint), folder / "chip", QUICK)
+def home(made_home, tmp_path_factory) -> Path:
+    folder = shutil.copytree(made_home(4096), tmp_path_factory.mktemp("process") / "home")
     (folder / "text").write_text(TEXT)
     return folder
 
@@ -67,7 +62,7 @@ def test_streams_closed_by_whoever_started_it(closed):
 
 
 def test_text_comes_as_it_is_made_and_the_reader_may_leave():
-    process = start("generate", "chip", "-p", "the list", "-n", "1500")
+    process = start("generate", "chip", "-p", "the list", "-n", "1500", "--engine", "golden")
     assert process.stdout
     assert process.stdout.read(8) == "the list"
     assert process.poll() is None
@@ -79,18 +74,141 @@ def test_text_comes_as_it_is_made_and_the_reader_may_leave():
 
 
 def test_ctrl_c():
-    process = start("generate", "chip", "-p", "the list", "-n", "1500")
+    process = start("generate", "chip", "-p", "the list", "-n", "1500", "--engine", "golden")
     assert process.stdout
     process.stdout.read(8)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.splitlines()[-2] == "interrupted"
-    assert "Traceback" not in err
+    assert err == "interrupted\n"
+
+
+MAIN = "from intaglio.cli import main; main()"  # as the installed `intaglio` begins
+SLOW = """
+import time
+print("importing", flush=True)
+try:
+    time.sleep(60)
+except BaseException:
+    raise ImportError("module in C failed to import") from None
+"""
+
+
+@pytest.mark.parametrize("how", [["-m", "intaglio"], ["-c", MAIN]], ids=["module", "program"])
+@pytest.mark.parametrize("module", ["typer", "rich", "numpy"])
+def test_ctrl_c_while_modules_are_imported(tmp_path, module, how):
+    (tmp_path / f"{module}.py").write_text(SLOW)
+    process = subprocess.Popen(
+        [sys.executable, *how, "generate", "chip"], env={**environment(), "PYTHONPATH": tmp_path},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts,
+    )  # fmt: skip
+    assert process.stdout
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=50)
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+
+
+LOST = """
+import os, signal, sys, time
+from intaglio.cli import main
+from intaglio.cli.commands import app
+
+class Dropping:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+
+@app.command()
+def destructor():
+    Dropping()
+    time.sleep(60)
+
+@app.command()
+def module_in_c():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    except KeyboardInterrupt as interrupt:
+        raise SystemError("returned a result with an exception set") from interrupt
+
+main()
+"""
+
+
+@pytest.mark.parametrize("where", ["destructor", "module-in-c"])
+def test_ctrl_c_where_python_loses_it(where):
+    done = subprocess.run(
+        [sys.executable, "-c", LOST, where], capture_output=True, text=True, timeout=50,
+        preexec_fn=hear_interrupts,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["compile", "tiny", "-o", "new"], True),
+        (["demo"], True),
+        (["verify", "compile"], False),
+        (["generate", "chip", "-p", "demo"], False),
+        (["--help"], False),
+        ([], False),
+    ],
+)
+def test_an_interrupt_says_what_is_kept(words, kept, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["intaglio", *words])
+    assert interrupted() == 130
+    hint = "  hint: what compile has finished is kept: run it again to go on\n"
+    assert capsys.readouterr().err == "interrupted\n" + (hint if kept else "")
+
+
+COMPILE = "compile tiny -o again --bits 4 --uniform --calibration text"
+GENERATE = "generate chip -p list -n 2"
+
+
+def in_shell(command: str) -> subprocess.CompletedProcess[str]:
+    """Run ``intaglio``, its streams as a shell's command says."""
+    return subprocess.run(
+        ["sh", "-c", f'"$@" {command}', "sh", *PROGRAM], env=environment(), capture_output=True,
+        text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command", ["--version", "--help", COMPILE, GENERATE, f"{GENERATE} --json"]
+)
+def test_a_full_disk_takes_no_results(command):
+    done = in_shell(f"{command} >/dev/full")
+    assert done.returncode == 2
+    *steps, line = done.stderr.splitlines()
+    assert re.fullmatch("system: (standard output: )?No space left on device", line)
+    assert all(re.fullmatch(r".* \.\.\.|.*: done in .* s", step) for step in steps)
+    both = in_shell(f"{command} >/dev/full 2>/dev/full")
+    assert (both.returncode, both.stderr) == (2, "")
+
+
+@pytest.mark.parametrize("command", ["engrave", "verify nowhere", COMPILE, GENERATE])
+def test_a_full_disk_takes_no_errors_and_remarks(command):
+    assert in_shell(f"{command} 2>/dev/full").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "stream", "code"),
+    [(["--help"], "stdout", 141), (["verify", "nowhere"], "stderr", 2)],
+)
+def test_nobody_reads_what_is_said_in_colours(words, stream, code):
+    process = start(*words)
+    getattr(process, stream).close()
+    rest = process.stderr if stream == "stdout" else process.stdout
+    assert rest
+    assert rest.read() == ""
+    rest.close()
+    assert process.wait(60) == code
 
 
 def test_ctrl_c_ends_an_answer_and_not_the_talk():
-    process = start("chat", "chip", "-n", "1500", stdin=subprocess.PIPE)
+    process = start("chat", "chip", "-n", "1500", "--engine", "golden", stdin=subprocess.PIPE)
     assert process.stdin
     assert process.stdout
     process.stdin.write("the list\n")

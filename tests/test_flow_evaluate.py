@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_chip import QUICK, TEXT, quick_emit, tiny_checkpoint
+from tiny_chip import QUICK, TEXT, PlayedChip, quick_emit, tiny_checkpoint
 
 from intaglio.checkpoint import FloatModel, open_checkpoint
 from intaglio.errors import BadInput
+from intaglio.flow import engines
 from intaglio.flow.compile import compile_model
-from intaglio.flow.evaluate import default_model, evaluate_package
+from intaglio.flow.evaluate import evaluate_package
+from intaglio.flow.origin import default_model
 from intaglio.flow.package import Package
 from intaglio.golden.forward import Golden
 from intaglio.hardware import emit
@@ -49,6 +51,22 @@ def test_one_window_by_hand(made):
         assert values[name]["bits_per_byte"] == pytest.approx(bits)
     growth = 100 * (np.exp(chip - reference) - 1)
     assert values["growth_percent"] == pytest.approx(growth, abs=1e-3)
+
+
+def test_every_engine_gives_the_same(made, monkeypatch):
+    package, checkpoint = made
+    monkeypatch.setattr(engines, "executable_of", lambda package, progress: (Path("x"), 0.0))
+    monkeypatch.setattr(engines, "Simulation", lambda *_: PlayedChip(package.model))
+    values = [
+        evaluate_package(package, TEXT, model=str(checkpoint), engine=engine, window=20, limit=40)
+        for engine in engines.ENGINES
+    ]
+    for one, engine in zip(values, engines.ENGINES, strict=True):
+        assert one.pop("engine") == engine
+        one.pop("seconds")
+    assert values == [values[0]] * 3
+    with pytest.raises(BadInput, match="engine must be one of twin, golden, rtl, not 'gpu'"):
+        evaluate_package(package, TEXT, model=str(checkpoint), engine="gpu")
 
 
 def test_windows_and_limit(made):

@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_chip import QUICK, quick_emit, tiny_checkpoint, tree
+from tiny_chip import QUICK, tree
 
-from intaglio.errors import BadPackage
+from intaglio.errors import BadInput, BadPackage
 from intaglio.flow.compile import compile_model
 from intaglio.flow.package import (
+    AGAIN,
+    CLEAR,
     FORMAT,
     MANIFEST,
     copy_package,
@@ -19,18 +21,12 @@ from intaglio.flow.package import (
     manifest_text,
     open_package,
 )
-from intaglio.hardware import emit
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
+def made(made_home) -> Path:
     """A package, to be copied before it is damaged."""
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(emit, "emit", quick_emit)
-        patch.setenv("INTAGLIO_CACHE", str(folder / "cache"))
-        compile_model(str(tiny_checkpoint(folder / "tiny")), folder / "chip", QUICK)
-    return folder / "chip"
+    return made_home(64) / "chip"
 
 
 @pytest.fixture
@@ -47,10 +43,15 @@ def edit(chip: Path, change) -> None:
 
 def refused(chip: Path) -> str:
     """The message with which a package is refused."""
+    return refusal(chip).message.replace(str(chip), "CHIP")
+
+
+def refusal(chip: Path) -> BadPackage:
+    """The error with which a package is refused."""
     with pytest.raises(BadPackage) as caught:
         open_package(chip)
     assert "\n" not in str(caught.value)
-    return caught.value.message.replace(str(chip), "CHIP")
+    return caught.value
 
 
 def test_what_a_package_holds(chip):
@@ -170,6 +171,42 @@ def test_a_foreign_manifest(chip, text, message):
 def test_a_manifest_without_what_it_must_have(chip, change):
     edit(chip, change)
     assert refused(chip).startswith("CHIP/manifest.json: damaged: ")
+
+
+@pytest.mark.parametrize(
+    ("damage", "way_out"),
+    [
+        ("", CLEAR),
+        ("{", CLEAR),
+        ('{"format": 1}', CLEAR),
+        ('{"format": 2}', f"{CLEAR} with this version"),
+        (lambda m: m.pop("stages"), CLEAR),
+        (lambda m: m.update(stages=[]), AGAIN),
+        (lambda m: m.pop("model"), AGAIN),
+        (lambda m: m.update(format=2), f"{AGAIN} with this version"),
+    ],
+)
+def test_the_way_out_of_a_damaged_manifest_leads_out(chip, made_home, monkeypatch, damage, way_out):
+    monkeypatch.setenv("INTAGLIO_CACHE", str(made_home(64) / "cache"))
+    if isinstance(damage, str):
+        (chip / MANIFEST).write_text(damage)
+    else:
+        edit(chip, damage)
+    assert refusal(chip).hint == way_out
+    checkpoint = str(made_home(64) / "tiny")
+    if way_out.startswith(CLEAR):
+        with pytest.raises(BadInput, match="exists and is not a chip package"):
+            compile_model(checkpoint, chip, QUICK)
+        chip.rename(chip.with_name("away"))
+    assert compile_model(checkpoint, chip, QUICK).cached
+    assert open_package(chip).hash
+
+
+def test_a_file_that_no_stage_made_can_be_moved_away(chip):
+    (chip / "rtl" / "evil.v").touch()
+    assert refusal(chip).hint == "move it away"
+    (chip / "rtl" / "evil.v").unlink()
+    assert open_package(chip).hash
 
 
 def test_another_models_hash_is_found_when_the_model_is_read(chip):

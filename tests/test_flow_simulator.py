@@ -3,37 +3,30 @@
 import dataclasses
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tiny_chip import QUICK, quick_emit, tiny_checkpoint
 
 from intaglio.errors import BadInput, BadPackage, IntaglioError
 from intaglio.flow import simulator, verify
-from intaglio.flow.compile import compile_model
-from intaglio.flow.package import Package
+from intaglio.flow.package import Package, open_package
 from intaglio.flow.simulator import executable_of
 from intaglio.flow.verify import verify_package, whole_file
 from intaglio.golden.sample import Sampling
-from intaglio.hardware import emit
 from intaglio.plan.schedule import Schedule, User
 from intaglio.verify.lockstep import Verdict
 from intaglio.verify.simulation import Difference
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Package:
-    folder = tmp_path_factory.mktemp("simulator")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(emit, "emit", quick_emit)
-        patch.setenv("INTAGLIO_CACHE", str(folder / "cache"))
-        return compile_model(str(tiny_checkpoint(folder / "tiny")), folder / "chip", QUICK).package
-
-
 @pytest.fixture
-def package(made, tmp_path) -> Package:
-    return Package(Path(shutil.copytree(made.path, tmp_path / "chip")), made.manifest)
+def package(made_home, tmp_path) -> Package:
+    return open_package(shutil.copytree(made_home(64) / "chip", tmp_path / "chip"))
 
 
 @pytest.fixture
@@ -89,6 +82,66 @@ def test_a_build_that_fails_leaves_nothing(package, builds, monkeypatch, tmp_pat
     with pytest.raises(IntaglioError, match="translating"):
         executable_of(package)
     assert [p.name for p in (tmp_path / "cache" / "simulators").iterdir() if p.is_dir()] == []
+
+
+BUILD = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from intaglio.flow import simulator
+from intaglio.flow.package import open_package
+from intaglio.verify import verilator
+
+def compiler(name):
+    script = f"sleep 100 & echo $! > {name}.new; mv {name}.new {name}; wait"
+    verilator.run(["sh", "-c", script], {}, "compiling")
+
+def assemble(*arguments, **options):
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(compiler, ("first", "second", "third")))
+
+def build(*arguments, **options):
+    compiler("first")
+
+simulator.assemble, simulator.build = assemble, build
+simulator.tool_version = lambda: "verilator 5.48"
+simulator.executable_of(open_package(Path("chip")), waves=sys.argv[1] == "waves")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("way", ["parts", "waves"])
+def test_a_signal_to_the_program_alone_ends_the_compilers(package, tmp_path, way, number):
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUILD, way], cwd=tmp_path, stderr=subprocess.DEVNULL,
+        env={**os.environ, "INTAGLIO_CACHE": str(tmp_path / "cache")},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    files = [tmp_path / name for name in ("first", "second")[: 2 if way == "parts" else 1]]
+    wait_until(lambda: all(file.exists() for file in files))
+    process.send_signal(number)
+    assert process.wait(20) == -number
+    for file in files:
+        wait_until(lambda file=file: ended(int(file.read_text())))
+    assert not (tmp_path / "third").exists()
+    if number == signal.SIGINT:
+        assert [p for p in (tmp_path / "cache" / "simulators").iterdir() if p.is_dir()] == []
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Look for at most a minute."""
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is no more, or waits only for somebody to ask how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 def test_a_package_without_verilog(package, builds):

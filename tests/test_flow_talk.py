@@ -6,39 +6,35 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_chip import QUICK, PlayedChip, quick_emit, tiny_checkpoint
+from tiny_chip import PlayedChip
 
 from intaglio.errors import BadInput
-from intaglio.flow import talk as talk_module
-from intaglio.flow.compile import compile_model
-from intaglio.flow.package import Package
-from intaglio.flow.talk import BLOCK, Talk, check_length, common_prefix, encode_prompt
+from intaglio.flow import engines as engines_module
+from intaglio.flow.engines import BLOCK
+from intaglio.flow.package import Package, open_package
+from intaglio.flow.talk import Talk, check_length, common_prefix, encode_prompt
 from intaglio.golden.forward import Golden
 from intaglio.golden.sample import Sampling, sample
-from intaglio.hardware import emit
 from intaglio.plan.schedule import Schedule, User
+from intaglio.twin import NO_NATIVE
+from intaglio.twin import engine as twin_engine
 
 SAMPLED = Sampling.of(temperature=1.0, seed=3)
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory) -> Package:
-    folder = tmp_path_factory.mktemp("talk")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(emit, "emit", quick_emit)
-        patch.setenv("INTAGLIO_CACHE", str(folder / "cache"))
-        checkpoint = tiny_checkpoint(folder / "tiny", max_position_embeddings=128)
-        return compile_model(str(checkpoint), folder / "chip", QUICK).package
+def package(made_home) -> Package:
+    return open_package(made_home(128) / "chip")
 
 
 @pytest.fixture
 def played(monkeypatch) -> None:
     """The RTL played by the integer model behind a simulation's interface."""
-    monkeypatch.setattr(talk_module, "executable_of", lambda package, progress: (Path("x"), 0.0))
-    monkeypatch.setattr(talk_module, "Simulation", play)
+    monkeypatch.setattr(engines_module, "executable_of", lambda package, progress: (Path("x"), 0.0))
+    monkeypatch.setattr(engines_module, "Simulation", play)
 
 
-@pytest.fixture(params=["golden", "rtl"])
+@pytest.fixture(params=["twin", "golden", "rtl"])
 def engine(request, played):
     """Both engines."""
     return request.param
@@ -182,7 +178,7 @@ def test_prompts(package):
 
 
 def test_an_engine_that_is_none(package):
-    with pytest.raises(BadInput, match=r"^engine must be one of golden, rtl, not 'gpu'$"):
+    with pytest.raises(BadInput, match=r"^engine must be one of twin, golden, rtl, not 'gpu'$"):
         Talk(package, "gpu")
 
 
@@ -197,25 +193,44 @@ def test_what_it_takes_here_and_on_the_chip(package):
         ids = talk.encode("the list")
         "".join(talk.complete(ids, 5, Sampling(), stop=False))
         values = talk.summary()
+        assert talk.source
     run = Schedule(package.plan).run
     cycles, first = run([User(len(ids), 5)]), run([User(len(ids), 1)])
     assert values == {
         "prompt_tokens": len(ids),
         "tokens": 5,
-        "engine": "golden",
+        "engine": "twin",
+        "adapter": None,
+        "runs_on": talk.source.name,
         "seconds": talk.seconds,
         "chip": {
-            "seconds": cycles / 1e9,
-            "tokens_per_second": 4e9 / (cycles - first),
-            "joules": None,
+            "grade": "modelled",
+            "target": "generic",
             "cycles": cycles,
             "clock_hz": 1e9,
+            "seconds": cycles / 1e9,
+            "prefill_seconds": first / 1e9,
+            "decode_seconds": (cycles - first) / 1e9,
+            "tokens_per_second": 4e9 / (cycles - first),
+            "joules": None,
+            "joules_blocked_by": "target generic has no energy figures",
         },
     }
 
 
+def test_without_native_code_a_line_says_so(package, monkeypatch):
+    monkeypatch.setattr(twin_engine, "native_here", lambda: False)
+    with Talk(package) as talk:
+        ids = talk.encode("the list")
+        text = "".join(talk.complete(ids, 5, Sampling(), stop=False))
+        assert talk.source is not None
+        assert talk.source.remark == NO_NATIVE
+        assert talk.summary()["runs_on"] == "the twin (numpy)"
+    assert text == package.tokenizer.decode(plainly(package, ids, 5, Sampling()))
+
+
 def test_ctrl_c_is_not_for_the_simulation():
     before = signal.getsignal(signal.SIGINT)  # a background job's is SIG_IGN already
-    with talk_module.unheard_interrupts():
+    with engines_module.unheard_interrupts():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     assert signal.getsignal(signal.SIGINT) is before

@@ -21,7 +21,7 @@ from intaglio.golden.model import IntModel
 from intaglio.golden.sample import Sampling, sample
 from intaglio.hardware import emit
 from intaglio.plan.chip import ChipPlan
-from intaglio.verify.simulation import Result
+from intaglio.verify.simulation import Logits, Result
 
 TEXT = "the index of the list in the other 12 lists\n" * 20
 QUICK = CompileOptions(bits=4, uniform=True, calibration=TEXT)
@@ -51,8 +51,9 @@ def run_quick(arguments: Sequence[str], **options: Any) -> subprocess.CompletedP
 
 
 def environment() -> dict[str, str]:
-    """Small matrices are multiplied fastest by one thread."""
-    return {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    """Small matrices are multiplied fastest by one thread; what is written waits for a flush."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**kept, "OPENBLAS_NUM_THREADS": "1"}
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -76,12 +77,18 @@ class PlayedChip:
         self.closed = False
 
     def configure(
-        self, slot: int, sampling: Sampling, *, limit: int, epoch: int | None = None
+        self,
+        slot: int,
+        sampling: Sampling,
+        *,
+        limit: int = 1 << 20,
+        host: bool = False,
+        epoch: int | None = None,
     ) -> None:
         assert slot == 0
         assert epoch is not None
         assert epoch != (self.epochs or [None])[-1], "a new request needs a new epoch"
-        self.sampling, self.limit = sampling, limit
+        self.sampling, self.limit, self.host = sampling, limit, host
         self.epochs.append(epoch)
 
     def send(self, slot: int, tokens: Sequence[int], position: int) -> None:
@@ -89,7 +96,15 @@ class PlayedChip:
         self.started.append(position)
         self.position, self.tokens = position, list(tokens)
 
+    def logits(self) -> Logits:
+        assert self.host
+        x = self.golden.residual(np.array(self.tokens), self.position)
+        self.filled = self.position + len(self.tokens)
+        logits = self.golden.logits(x[-1:])[0]
+        return Logits(0, self.epochs[-1], self.filled, logits, 0)
+
     def run(self, results: int) -> Iterator[Result]:
+        assert not self.host
         for _ in range(results):
             x = self.golden.residual(np.array(self.tokens), self.position)
             self.position += len(self.tokens)

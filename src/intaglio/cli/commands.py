@@ -36,7 +36,10 @@ DEMO_TOKENS = 64
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Chip = Annotated[Path, typer.Argument(help="A chip package, made by `intaglio compile`.")]
 Engine = Annotated[
-    str, typer.Option(help="golden (the integers in NumPy) or rtl (the simulated chip itself).")
+    str,
+    typer.Option(
+        help="twin (fast), golden (the meaning, in NumPy) or rtl (the simulated chip itself)."
+    ),
 ]
 Temperature = Annotated[float, typer.Option(help="0 takes the largest logit.")]
 TopK = Annotated[int, typer.Option(help="Candidates kept, at most 64; 0 keeps all 64.")]
@@ -45,6 +48,16 @@ Seed = Annotated[int, typer.Option(help="Seed of the chip's random bits.")]
 Tokens = Annotated[int, typer.Option("--tokens", "-n", help="Tokens to generate.")]
 Prompt = Annotated[str | None, typer.Option("--prompt", "-p", help="The text to start from.")]
 PromptFile = Annotated[Path | None, typer.Option(help="Read the prompt from a UTF-8 file.")]
+AdapterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter", help="NAME=DIR, a PEFT LoRA folder for the chip's model; or c-headers."
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(help="The float checkpoint; default: the name the chip was compiled from."),
+]
 ChatFlag = Annotated[bool, typer.Option("--chat", help="Put the prompt into the chat template.")]
 
 
@@ -250,7 +263,9 @@ def generate(
     prompt_file: PromptFile = None,
     tokens: Tokens = 128,
     chat: ChatFlag = False,
-    engine: Engine = "golden",
+    engine: Engine = "twin",
+    adapter: AdapterOption = None,
+    model: Model = None,
     temperature: Temperature = 0.0,
     top_k: TopK = 0,
     top_p: TopP = 1.0,
@@ -263,11 +278,10 @@ def generate(
 
     text = read_prompt(prompt, prompt_file, chat)
     sampling = Sampling.of(temperature, top_k, top_p, seed)
-    with Talk(open_package(chip), engine) as talk:
+    with Talk(open_package(chip), engine, adapter=adapter, model=model) as talk:
         ids = talk.encode(text, chat=chat)
         check_length(talk.context, len(ids), tokens)
-        with bars() as progress:
-            talk.start(progress)
+        start(talk)
         before = "" if chat else text
         said = stream(talk, ids, tokens, sampling, before=before, show=not json_output)
         values = talk.summary()
@@ -276,6 +290,14 @@ def generate(
     else:
         write("\n")
         print_speed(values)
+
+
+def start(talk: "Talk") -> None:
+    """Start the engine of a talk, and say what a person should know of it."""
+    with bars() as progress:
+        talk.start(progress)
+    if talk.source and talk.source.remark:
+        note(talk.source.remark)
 
 
 def stream(
@@ -306,8 +328,9 @@ def print_speed(values: dict[str, Any]) -> None:
     """What a generation took here and would take on the chip."""
     chip = values["chip"]
     note(
-        f"{values['tokens']} tokens in {values['seconds']:.2f} s on the {values['engine']} engine; "
+        f"{values['tokens']} tokens in {values['seconds']:.2f} s on {values['runs_on']}; "
         f"the chip at {chip['clock_hz'] / 1e6:.0f} MHz (assumed): {chip['seconds'] * 1e3:.2f} ms, "
+        f"the first token after {chip['prefill_seconds'] * 1e6:,.0f} us, "
         f"{chip['tokens_per_second']:,.0f} tokens/s (modelled from {chip['cycles']:,} exact cycles)"
     )
 
@@ -315,7 +338,9 @@ def print_speed(values: dict[str, Any]) -> None:
 @app.command(epilog="Example: intaglio chat chips/smollm2 --engine rtl")
 def chat(
     chip: Chip,
-    engine: Engine = "golden",
+    engine: Engine = "twin",
+    adapter: AdapterOption = None,
+    model: Model = None,
     tokens: Annotated[int, typer.Option("--tokens", "-n", help="Most tokens of an answer.")] = 256,
     temperature: Temperature = 0.0,
     top_k: TopK = 0,
@@ -337,9 +362,8 @@ def chat(
         raise BadInput(f"{chip}: its model has no chat template", hint="use `intaglio generate`")
     code = 0
     messages: list[dict[str, str]] = []
-    with Talk(package, engine) as talk:
-        with bars() as progress:
-            talk.start(progress)
+    with Talk(package, engine, adapter=adapter, model=model) as talk:
+        start(talk)
         while question := ask("you> "):
             try:
                 messages += answer(talk, messages, question, tokens, sampling)
@@ -404,10 +428,9 @@ def interruptible() -> Iterator[list[int]]:
 def evaluate(
     chip: Chip,
     text: Annotated[Path, typer.Option("--text", help="A UTF-8 text the model has not seen.")],
-    model: Annotated[
-        str | None,
-        typer.Option(help="The float checkpoint; default: the name it was compiled from."),
-    ] = None,
+    model: Model = None,
+    engine: Engine = "twin",
+    adapter: AdapterOption = None,
     window: Annotated[int, typer.Option(help="Tokens per window.")] = 512,
     limit: Annotated[
         int | None, typer.Option(help="Use about so many tokens, in whole windows.")
@@ -422,7 +445,13 @@ def evaluate(
     package = open_package(chip)
     with bars() as progress:
         values = evaluate_package(
-            package, words, model=model, window=window, limit=limit, progress=progress
+            package,
+            words,
+            model=model,
+            engine=engine,
+            window=window,
+            limit=limit,
+            progress=progress,
         )
     if json_output:
         write_json(values)
@@ -435,6 +464,56 @@ def evaluate(
             f"bits per byte {row['bits_per_byte']:.4f}"
         )
     say(f"  growth {values['growth_percent']:+.2f} %  ({values['seconds']:.0f} s)")
+
+
+def numbers(text: str, option: str) -> list[int]:
+    """Integers from ``1,2,4``."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise BadInput(f"{option} must be integers with commas between, not {text!r}") from None
+
+
+@app.command(epilog="Example: intaglio bench chips/bundled --batch 1,8 --threads 1,2")
+def bench(
+    chip: Chip,
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="Lengths of prompts.")] = "512",
+    tokens: Annotated[str, typer.Option("--tokens", "-n", help="Lengths generated.")] = "128",
+    batch: Annotated[str, typer.Option("--batch", "-b", help="Sequences together.")] = "1",
+    threads: Annotated[
+        str, typer.Option("--threads", "-t", help="Numbers of threads; default all processors.")
+    ] = "",
+    repetitions: Annotated[int, typer.Option("--repetitions", "-r", help="Runs of each.")] = 5,
+    json_output: Json = False,
+) -> None:
+    """How fast the twin is here: prompt (pp) and generation (tg), as llama-bench measures."""
+    from intaglio.flow.bench import bench_package
+    from intaglio.flow.package import open_package
+
+    package = open_package(chip)
+    with bars() as progress:
+        values = bench_package(
+            package,
+            prompts=numbers(prompt, "--prompt"),
+            generated=numbers(tokens, "--tokens"),
+            batches=numbers(batch, "--batch"),
+            threads=numbers(threads, "--threads"),
+            repetitions=repetitions,
+            progress=progress,
+        )
+    if json_output:
+        write_json(values)
+        return
+    say(
+        f"{values['engine']}: {values['weight_bytes'] / 1e6:,.1f} MB of weights, "
+        f"{values['sequence_bytes'] / 1e6:,.1f} MB per sequence"
+    )
+    say("test    batch  threads     tokens/s")
+    for row in values["tests"]:
+        say(
+            f"{row['test']:<7} {row['batch']:5}  {row['threads']:7}  "
+            f"{row['tokens_per_second']:11,.0f} ± {row['sd']:,.0f}"
+        )
 
 
 @app.command(epilog="Example: intaglio demo")

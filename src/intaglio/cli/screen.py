@@ -1,7 +1,9 @@
 """What people see: bars and errors on stderr, results on stdout."""
 
+import errno
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -20,7 +22,16 @@ from rich.progress import (
 )
 from rich.text import Text
 
-screen = Console(stderr=True, highlight=False)
+
+class Screen(Console):
+    """Rich's console on stderr; that nobody reads is for whoever prints to hear."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what Rich would make an exit of."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE), "standard error")
+
+
+screen = Screen(stderr=True, highlight=False)
 CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
@@ -99,6 +110,8 @@ def write(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         raise NobodyReads from None
+    except OSError as error:  # the disk is full
+        raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 def say(text: str) -> None:

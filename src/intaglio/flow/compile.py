@@ -12,10 +12,11 @@ from typing import Any
 
 from intaglio import __version__
 from intaglio.architecture import Architecture
-from intaglio.checkpoint import BUNDLED, Checkpoint, open_checkpoint
+from intaglio.checkpoint import Checkpoint, open_checkpoint
 from intaglio.errors import BadInput, BadPackage, DoesNotFit
 from intaglio.flow.cache import ArrayStore, Store, key_of
 from intaglio.flow.folder import whole_folder
+from intaglio.flow.origin import NAMES
 from intaglio.flow.package import (
     FORMAT,
     MANIFEST,
@@ -36,7 +37,6 @@ from intaglio.plan.tiling import MOST_LANES
 from intaglio.quantize import QuantizeOptions, forms_of, quantize
 from intaglio.quantize.calibrate import default_text
 
-NAMES = (*BUNDLED, "smollm2")
 TOOLS = ("amaranth", "numpy", "safetensors", "tokenizers")
 BITS = (2, 8)
 READING, QUANTIZING, WRITING, PUTTING = (

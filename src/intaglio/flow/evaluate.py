@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.checkpoint import FloatModel, open_checkpoint
+from intaglio.checkpoint import FloatModel
+from intaglio.checkpoint.peft import Merged
 from intaglio.errors import BadInput
-from intaglio.flow.compile import NAMES
+from intaglio.flow.adapters import open_adapter
+from intaglio.flow.engines import check_engine, open_source
+from intaglio.flow.origin import checkpoint_of
 from intaglio.flow.package import Package
 from intaglio.flow.progress import Progress, silent
-from intaglio.golden.forward import Golden
-from intaglio.quantize import Score, cut, growth_percent, score
+from intaglio.quantize import Forward, Score, cut, growth_percent, score
 
 
 def evaluate_package(
@@ -20,6 +22,8 @@ def evaluate_package(
     text: str,
     *,
     model: str | None = None,
+    engine: str = "twin",
+    adapter: str | None = None,
     window: int = 512,
     limit: int | None = None,
     progress: Progress = silent,
@@ -27,17 +31,17 @@ def evaluate_package(
     """Perplexity and bits per byte of chip and float checkpoint on ``text``.
 
     ``model``: the checkpoint; by default the name the package was compiled from. ``limit``: at most
-    so many windows' worth of tokens.
+    so many windows' worth of tokens. ``engine``: what runs the chip. ``adapter``:
+    ``NAME=DIR``, a PEFT folder, which float and chip then have both.
     """
     started = time.monotonic()
+    check_engine(engine)
     if limit is not None and limit < 1:
         raise BadInput(f"limit must be at least 1 token, not {limit}")
-    checkpoint = open_checkpoint(model or default_model(package))
-    if checkpoint.content_hash != package.options["checkpoint"]:
-        raise BadInput(
-            f"{checkpoint.source}: not the checkpoint that {package.path} was compiled from",
-            hint="name the right one with --model",
-        )
+    checkpoint = checkpoint_of(package, model)
+    chosen = None
+    if adapter is not None:
+        chosen = open_adapter(package, adapter, model=model, progress=progress)
     tokenizer = package.tokenizer
     window = min(window, package.plan.context)
     windows = cut(
@@ -47,15 +51,16 @@ def evaluate_package(
     def size(ids: Sequence[int]) -> int:
         return len(tokenizer.decode_bytes(ids))
 
-    golden = Golden(package.model, context=window)
-    forwards = {
-        "float": FloatModel(checkpoint).logits,
-        "chip": lambda ids: golden.logits(golden.residual(ids)),
-    }
-    scores: dict[str, Score] = {}
-    for name, forward in forwards.items():
-        watched = watch(windows, f"evaluating {name}", progress)
-        scores[name] = score(forward, watched, size)
+    def scored(name: str, forward: Forward) -> Score:
+        return score(forward, watch(windows, f"evaluating {name}", progress), size)
+
+    weights = Merged(checkpoint, chosen.source) if chosen else checkpoint
+    scores = {"float": scored("float", FloatModel(weights).logits)}
+    source = open_source(package, engine, progress, chosen)
+    try:
+        scores["chip"] = scored("chip", source.logits)
+    finally:
+        source.close()
     return {
         "tokens": scores["chip"].tokens,
         "bytes": scores["chip"].bytes,
@@ -63,6 +68,8 @@ def evaluate_package(
             name: {"perplexity": s.perplexity, "bits_per_byte": s.bits_per_byte}
             for name, s in scores.items()
         },
+        "engine": engine,
+        "adapter": chosen.name if chosen else None,
         "growth_percent": growth_percent(scores["chip"], scores["float"]),
         "seconds": time.monotonic() - started,
     }
@@ -74,14 +81,3 @@ def watch(windows: list[np.ndarray], step: str, progress: Progress) -> Iterator[
         progress(step, index / len(windows), f"window {index + 1} of {len(windows)}")
         yield window
     progress(step, 1, "")
-
-
-def default_model(package: Package) -> str:
-    """The checkpoint's name, where the package was compiled from one that has a name."""
-    name = package.source.split(" ")[0]
-    if name not in NAMES:
-        raise BadInput(
-            f"{package.path}: was compiled from a checkpoint that has no name of its own",
-            hint="give the float checkpoint with --model",
-        )
-    return name

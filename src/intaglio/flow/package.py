@@ -20,6 +20,7 @@ from intaglio.plan.chip import ChipPlan
 FORMAT = 1
 MANIFEST = "manifest.json"
 AGAIN = "compile the model again"
+CLEAR = "move or delete the folder, then compile the model again"
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,11 @@ def is_package(path: Path) -> bool:
         manifest = json.loads((path / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return False
+    return is_ours(manifest)
+
+
+def is_ours(manifest: Any) -> bool:
+    """Whether what a manifest holds can only be a chip package's, however damaged."""
     return isinstance(manifest, dict) and {"format", "hash", "stages"} <= manifest.keys()
 
 
@@ -144,18 +150,20 @@ def read_manifest(path: Path) -> dict[str, Any]:
             hint="make one with `intaglio compile`",
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise BadPackage(f"{path}/{MANIFEST}: damaged: {error}", hint=AGAIN) from None
+        raise BadPackage(f"{path}/{MANIFEST}: damaged: {error}", hint=CLEAR) from None
     if not isinstance(manifest, dict) or "format" not in manifest:
         raise BadPackage(f"{path}/{MANIFEST}: not the manifest of a chip package")
+    # what is too damaged to be told from another program's folder is not compiled over
+    again = AGAIN if is_ours(manifest) else CLEAR
     if manifest["format"] != FORMAT:
         raise BadPackage(
             f"{path}: package format must be {FORMAT}, not {manifest['format']!r}",
-            hint=f"{AGAIN} with this version",
+            hint=f"{again} with this version",
         )
     try:
         check_manifest(manifest)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise BadPackage(f"{path}/{MANIFEST}: damaged: {error!r}", hint=AGAIN) from None
+        raise BadPackage(f"{path}/{MANIFEST}: damaged: {error!r}", hint=again) from None
     return manifest
 
 
@@ -201,7 +209,9 @@ def refuse_unlisted(path: Path, files: dict[str, str]) -> None:
     for folder in sorted({PurePosixPath(name).parts[0] for name in files if "/" in name}):
         for name in files_below(path / folder):
             if f"{folder}/{name}" not in files:
-                raise BadPackage(f"{path / folder / name}: not in the manifest", hint=AGAIN)
+                raise BadPackage(
+                    f"{path / folder / name}: not in the manifest", hint="move it away"
+                )
 
 
 def copy_package(source: Path, folder: Path) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from pathlib import Path
 from intaglio.errors import BadInput, BadPackage
 from intaglio.flow.cache import Store
 from intaglio.flow.folder import file_hash
-from intaglio.flow.package import Package
+from intaglio.flow.package import AGAIN, Package
 from intaglio.flow.progress import Progress, silent
 from intaglio.verify.assemble import ASSEMBLED, STATIONS, assemble
 from intaglio.verify.simulation import HARNESS, layout_header, write_layout
-from intaglio.verify.verilator import build, tool_version
+from intaglio.verify.verilator import build, tool_version, tools
 
 STEP = "building the simulator"
 TOP = EXECUTABLE = "chip"
@@ -40,7 +40,7 @@ def build_simulator(package: Package, folder: Path, waves: bool, progress: Progr
     From parts, unless waves are wanted: those are of the whole chip under one top.
     """
     if not package.verilog:
-        raise BadPackage(f"{package.path}: has no Verilog", hint="compile the model again")
+        raise BadPackage(f"{package.path}: has no Verilog", hint=AGAIN)
     if len(str(folder).split()) > 1:
         raise BadInput(
             f"{folder.parent}: simulators cannot be built in a folder with spaces in its name",
@@ -49,15 +49,16 @@ def build_simulator(package: Package, folder: Path, waves: bool, progress: Progr
     work = folder / "build"
     work.mkdir()
     write_layout(work, *layout_of(package))
-    if waves:
-        program = build(package.verilog, TOP, HARNESS, work, waves=True)
-    else:
-        program = assemble(
-            package.path / "rtl", HARNESS, work,
-            progress=lambda done, total: progress(
-                STEP, min(done / total, 0.999), f"{done} of {total} parts"
-            ),
-        )  # fmt: skip
+    with tools.end_with_us():
+        if waves:
+            program = build(package.verilog, TOP, HARNESS, work, waves=True)
+        else:
+            program = assemble(
+                package.path / "rtl", HARNESS, work,
+                progress=lambda done, total: progress(
+                    STEP, min(done / total, 0.999), f"{done} of {total} parts"
+                ),
+            )  # fmt: skip
     program.rename(folder / EXECUTABLE)
     shutil.rmtree(work)
 

@@ -1,116 +1,35 @@
-"""Generation with a chip: by the integer model or by the simulated chip itself."""
+"""Generation with a chip: by its twin, by golden or by the simulated chip itself."""
 
-import signal
-import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
-
-import numpy as np
+from collections.abc import Generator, Sequence
+from typing import Any
 
 from intaglio.checkpoint.tokenizer import Tokenizer
 from intaglio.errors import BadInput
+from intaglio.flow.adapters import open_adapter
+from intaglio.flow.engines import Source, check_engine, open_source
 from intaglio.flow.package import Package
 from intaglio.flow.progress import Progress, silent
-from intaglio.flow.simulator import executable_of
-from intaglio.golden.forward import Golden
-from intaglio.golden.sample import Sampling, sample
-from intaglio.hardware.port import EPOCH_BITS
+from intaglio.golden.sample import Sampling
+from intaglio.plan.chip import ChipPlan
 from intaglio.plan.schedule import Schedule, User
 from intaglio.plan.target import target
-from intaglio.verify.simulation import Result, Simulation
-
-ENGINES = ("golden", "rtl")
-BLOCK = 64  # prompt positions that the integer model runs at once
-
-
-class Source(Protocol):
-    """Something that says tokens: the integer model, or the RTL."""
-
-    def run(
-        self, tokens: Sequence[int], position: int, count: int, sampling: Sampling
-    ) -> Iterator[int]:
-        """Take ``tokens`` from ``position`` on, then yield at most ``count`` new ones.
-
-        All before ``position`` must have been taken; whatever was at it or after is forgotten.
-        """
-        ...
-
-    def close(self) -> None:
-        """End whatever runs."""
-        ...
-
-
-class GoldenSource:
-    """The integer model in NumPy."""
-
-    def __init__(self, package: Package) -> None:
-        self.golden = Golden(package.model, context=package.plan.context)
-
-    def run(
-        self, tokens: Sequence[int], position: int, count: int, sampling: Sampling
-    ) -> Iterator[int]:
-        """See :class:`Source`."""
-        ids = np.array(tokens, np.int64)
-        for _ in range(count):
-            for start in range(0, len(ids), BLOCK):
-                x = self.golden.residual(ids[start : start + BLOCK], position + start)
-            position += len(ids)
-            token = sample(self.golden.logits(x[-1:])[0], sampling, position - 1)
-            yield token
-            ids = np.array([token], np.int64)
-
-    def close(self) -> None:
-        """Nothing runs."""
-
-
-class RtlSource:
-    """The chip's RTL in simulation. A new epoch rewinds it."""
-
-    def __init__(self, package: Package, progress: Progress) -> None:
-        self.epoch = 0
-        executable, _ = executable_of(package, progress=progress)
-        with unheard_interrupts():
-            self.simulation = Simulation(executable, package.images)
-
-    def run(
-        self, tokens: Sequence[int], position: int, count: int, sampling: Sampling
-    ) -> Iterator[int]:
-        """See :class:`Source`."""
-        self.epoch = (self.epoch + 1) % (1 << EPOCH_BITS)
-        limit = position + len(tokens) + count
-        self.simulation.configure(0, sampling, limit=limit, epoch=self.epoch)
-        self.simulation.send(0, list(tokens), position)
-        for _ in range(count):
-            for result in self.simulation.run(1):
-                assert isinstance(result, Result)
-                yield result.token
-
-    def close(self) -> None:
-        """End the simulation."""
-        self.simulation.close()
-
-
-@contextmanager
-def unheard_interrupts() -> Iterator[None]:
-    """Start programs that Ctrl-C does not end: it is for the one who talks to them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class Talk:
     """A conversation with one chip. What two prompts begin with in common is run once."""
 
-    def __init__(self, package: Package, engine: str = "golden") -> None:
-        if engine not in ENGINES:
-            raise BadInput(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    def __init__(
+        self,
+        package: Package,
+        engine: str = "twin",
+        *,
+        adapter: str | None = None,
+        model: str | None = None,
+    ) -> None:
+        """``adapter``: ``NAME=DIR``; ``model``: see :func:`intaglio.flow.origin.checkpoint_of`."""
+        check_engine(engine)
+        self.adapter, self.model = adapter, model
         self.package, self.engine = package, engine
         self.context = package.plan.context
         self.source: Source | None = None
@@ -136,10 +55,12 @@ class Talk:
     def start(self, progress: Progress = silent) -> None:
         """Start the engine, unless it runs; building a simulator can take minutes."""
         if self.source is None:
-            golden = self.engine == "golden"
-            self.source = (
-                GoldenSource(self.package) if golden else RtlSource(self.package, progress)
-            )
+            chosen = None
+            if self.adapter is not None:
+                chosen = open_adapter(
+                    self.package, self.adapter, model=self.model, progress=progress
+                )
+            self.source = open_source(self.package, self.engine, progress, chosen)
 
     def complete(
         self, ids: Sequence[int], count: int, sampling: Sampling, *, stop: bool = True
@@ -174,25 +95,39 @@ class Talk:
 
     def summary(self) -> dict[str, Any]:
         """What the last completion took, here and on the chip (modelled from exact cycles)."""
-        clock = target(self.package.plan.target).clock
-        schedule = Schedule(self.package.plan)
-        cycles = schedule.run([User(self.prompt, self.count, self.sampling)])
-        first = schedule.run([User(self.prompt, 1, self.sampling)])
-        several = self.count > 1
         return {
             "prompt_tokens": self.prompt,
             "tokens": self.count,
             "engine": self.engine,
+            "adapter": self.adapter and self.adapter.split("=")[0],
+            "runs_on": self.source.name if self.source else None,
             "seconds": self.seconds,
-            "chip": {
-                "seconds": cycles / clock,
-                "tokens_per_second": (self.count - 1) * clock / (cycles - first) if several
-                else clock / cycles,
-                "joules": None,
-                "cycles": cycles,
-                "clock_hz": clock,
-            },
-        }  # fmt: skip
+            "chip": modelled(self.package.plan, self.prompt, self.count, self.sampling),
+        }
+
+
+def modelled(plan: ChipPlan, prompt: int, count: int, sampling: Sampling) -> dict[str, Any]:
+    """What ``count`` tokens after a prompt take on the chip, from the plan's exact cycles.
+
+    ``prefill_seconds``: to the first token; ``tokens_per_second``: of the tokens after it.
+    """
+    process, schedule = target(plan.target), Schedule(plan)
+    cycles = schedule.run([User(prompt, count, sampling)])
+    first = schedule.run([User(prompt, 1, sampling)])
+    decode = cycles - first
+    rate = (count - 1) / decode if count > 1 else 1 / cycles
+    return {
+        "grade": "modelled",
+        "target": process.name,
+        "cycles": cycles,
+        "clock_hz": process.clock,
+        "seconds": cycles / process.clock,
+        "prefill_seconds": first / process.clock,
+        "decode_seconds": decode / process.clock,
+        "tokens_per_second": rate * process.clock,
+        "joules": None,
+        "joules_blocked_by": f"target {process.name} has no energy figures",
+    }
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str, *, chat: bool = False) -> list[int]:

@@ -10,11 +10,15 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from intaglio.errors import IntaglioError, ToolMissing
 
@@ -51,6 +55,7 @@ ARCHITECTURES = (  # the first that compiles and runs here
     ("-march=x86-64-v2",),
     (),
 )
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Vector code, so that a processor or an emulator that cannot run it is found out.
 PROBE = """
 #include <cstdint>
@@ -230,9 +235,85 @@ def output(command: Sequence[str], environment: Mapping[str, str] | None = None)
     return done.stdout
 
 
+class Tools:
+    """The tools that run now, each the head of a process group of all that it starts."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[str]] = set()
+        self._ended = False
+
+    def run(
+        self, command: Sequence[str], environment: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, of which :meth:`end` may be the cause."""
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, env=environment, process_group=0,
+        )  # fmt: skip
+        self._running.add(process)
+        try:
+            if self._ended:  # before this one was known
+                terminate(process)
+            out, err = process.communicate()
+        except BaseException:
+            terminate(process)
+            process.communicate()  # to the last of the group: none writes any more
+            raise
+        finally:
+            self._running.discard(process)
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    def end(self) -> None:
+        """Terminate all that run, and those yet to come. From a signal handler: takes no lock."""
+        self._ended = True
+        for process in list(self._running):
+            terminate(process)
+
+    @contextmanager
+    def end_with_us(self) -> Iterator[None]:
+        """A signal that interrupts or ends this process within the block first ends the tools.
+
+        The terminal does not send it to groups of their own, and whoever waits for a tool in a
+        thread does not hear it.
+        """
+        if threading.current_thread() is not threading.main_thread():  # no place for handlers
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in ENDING}
+
+        def hear(number: int, frame: FrameType | None) -> None:
+            self.end()
+            handler = before[signal.Signals(number)]
+            if callable(handler):
+                handler(number, frame)
+            else:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+
+        try:
+            for number, handler in before.items():
+                if handler not in (signal.SIG_IGN, None):
+                    signal.signal(number, hear)
+            yield
+        finally:
+            for number, handler in before.items():
+                if handler is not None:
+                    signal.signal(number, handler)
+            self._ended = False
+
+
+def terminate(process: subprocess.Popen[str]) -> None:
+    """End a tool and all that it started."""
+    with suppress(ProcessLookupError, PermissionError):  # it has ended already
+        os.killpg(process.pid, signal.SIGTERM)
+
+
+tools = Tools()
+
+
 def run(command: Sequence[str], environment: Mapping[str, str], what: str) -> None:
     """Run a command; raise :class:`IntaglioError` with its first error where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = tools.run(command, environment)
     if done.returncode:
         lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         marked = [
