@@ -381,7 +381,7 @@ BAD = {
     "slots": ((*COMPILE, "--slots", "0"), "slots must be from 1 to 256, not 0"),
     "die": ((*COMPILE, "--die", "-1"), "die must be an area in mm2 greater than 0, not -1"),
     "die unknown": ((*COMPILE, "--die", "5"), "target generic has no cell area"),
-    "die small": ((*COMPILE, "--target", "sky130", "--die", "0.001"), "mm2 more than the 0.0 mm2"),
+    "die small": ((*COMPILE, "--target", "sky130", "--die", "0.001"), "more than the 0.001 mm2"),
     "calibration missing": ((*COMPILE[:4], "--calibration", "nowhere"), "nowhere: cannot be read"),
     "calibration a folder": ((*COMPILE[:4], "--calibration", "tiny"), "tiny: cannot be read"),
     "calibration binary": ((*COMPILE[:4], "--calibration", "binary"), "binary: must be UTF-8"),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from reference_logits import sample_config, sample_tensors, write_gguf
+from reference_logits import sample_config, sample_tensors, write_folder, write_gguf
 from tiny_chip import QUICK, TEXT, environment, quick_emit, run_quick, tiny_checkpoint, tree
 
 from intaglio.errors import BadCheckpoint, BadInput, BadPackage, DoesNotFit
@@ -126,6 +126,14 @@ def test_a_damaged_cache_is_made_again(tiny, tmp_path):
     assert first.package.manifest == made.package.manifest
 
 
+def test_what_a_crash_at_the_last_moment_left_is_removed(tiny, tmp_path):
+    """The new package is in place, the one before is not deleted yet."""
+    compile_model(str(tiny), tmp_path / "chip", QUICK)
+    shutil.copytree(tmp_path / "chip", tmp_path / ".chip.0123abcd.partial")
+    assert compile_model(str(tiny), tmp_path / "chip", QUICK).cached
+    assert sorted(os.listdir(tmp_path)) == ["cache", "chip", "tiny"]
+
+
 def test_a_damaged_output_is_replaced(tiny, tmp_path):
     compile_model(str(tiny), tmp_path / "chip", QUICK)
     whole = tree(tmp_path / "chip")
@@ -192,7 +200,8 @@ def test_options_out_of_range(options, message):
         ({"context": 0}, BadInput, "context must be from 1 to the model's 64, not 0"),
         ({"context": 65}, BadInput, "context must be from 1 to the model's 64, not 65"),
         ({"die": 1.0}, BadInput, "target generic has no cell area, so --die cannot be checked"),
-        ({"die": 0.01, "target": "sky130"}, DoesNotFit, "need at least"),
+        ({"die": 0.01, "target": "sky130"}, DoesNotFit, "need at least .* the 0.01 mm2 there are"),
+        ({"die": 1e-9, "target": "sky130"}, DoesNotFit, "more than the 1e-09 mm2 there are"),
     ],
 )
 def test_refused_before_any_work(tiny, tmp_path, monkeypatch, options, kind, message):
@@ -223,6 +232,18 @@ def test_a_bad_checkpoint_leaves_nothing(tiny, tmp_path):
     assert not (tmp_path / "chip").exists()
     leftovers = [p.name for p in tmp_path.rglob("*") if p.name.endswith(".partial")]
     assert leftovers == []
+
+
+def test_a_weight_that_no_model_has_is_refused_before_any_work(tmp_path, monkeypatch):
+    config = sample_config()
+    tensors = sample_tensors(config)
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = 1e30
+    folder = write_folder(tmp_path / "tiny", config, tensors)
+    monkeypatch.setattr(compile_module, "quantize", None)
+    message = r"^model\.safetensors: tensor layers\.1\.up must be .*, found 1e\+30 at \(3, 5\)$"
+    with pytest.raises(BadCheckpoint, match=message):
+        compile_model(str(folder), tmp_path / "chip", QUICK)
+    assert not (tmp_path / "chip").exists()
 
 
 def test_a_gguf_file(tmp_path):

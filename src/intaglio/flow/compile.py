@@ -15,7 +15,7 @@ from intaglio.architecture import Architecture
 from intaglio.checkpoint import Checkpoint, open_checkpoint
 from intaglio.errors import BadInput, BadPackage, DoesNotFit
 from intaglio.flow.cache import ArrayStore, Store, key_of
-from intaglio.flow.folder import whole_folder
+from intaglio.flow.folder import sweep, whole_folder
 from intaglio.flow.origin import NAMES
 from intaglio.flow.package import (
     FORMAT,
@@ -31,7 +31,14 @@ from intaglio.flow.package import (
 )
 from intaglio.flow.progress import Progress, silent
 from intaglio.golden.model import IntModel
-from intaglio.plan.chip import DEFAULT_CONTEXT, MOST_SLOTS, ChipPlan, check_fit, make_plan
+from intaglio.plan.chip import (
+    DEFAULT_CONTEXT,
+    MOST_SLOTS,
+    ChipPlan,
+    check_fit,
+    in_mm2,
+    make_plan,
+)
 from intaglio.plan.target import Target, target
 from intaglio.plan.tiling import MOST_LANES
 from intaglio.quantize import QuantizeOptions, forms_of, quantize
@@ -209,8 +216,8 @@ def refuse_hopeless(architecture: Architecture, process: Target, die: float | No
     least = weights * min(process.cells.values()) / 1e6
     if least > min(bounds):
         raise DoesNotFit(
-            f"the cells of {weights:,} weights need at least {least:.1f} mm2 on {process.name}, "
-            f"{least - min(bounds):.1f} mm2 more than the {min(bounds):.1f} mm2 there are",
+            f"the cells of {weights:,} weights need at least {in_mm2(least)} on {process.name}, "
+            f"{in_mm2(least - min(bounds))} more than the {in_mm2(min(bounds))} there are",
             hint="a smaller model, or another target",
         )
 
@@ -266,6 +273,7 @@ def build_package(
     progress: Progress,
 ) -> None:
     """Fill ``folder`` with a whole package."""
+    checkpoint.check()
     # these two take seconds to import, which a package from the cache needs not wait for
     from intaglio.hardware.emit import emit
     from intaglio.hardware.images import write_images
@@ -345,7 +353,9 @@ def publish(
         manifest = read_manifest(source)
         plan = Package(source, manifest).plan
         check_fit(plan, target(plan.target), die)
-        if not holds(path, manifest):
+        if holds(path, manifest):
+            sweep(path)  # the one before, where a crash came when this one was in place
+        else:
             with whole_folder(path) as folder:
                 copy_package(source, folder)
     except BadPackage:
