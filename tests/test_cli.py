@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from peft_folder import random_factors, write_peft
 from test_flow_simulator import VERDICT
 from tiny_chip import PlayedChip, quick_emit, tiny_checkpoint
 
 from intaglio import cli
+from intaglio.checkpoint import open_checkpoint
 from intaglio.errors import ToolMissing
 from intaglio.flow import compile as compile_module
 from intaglio.flow import engines, simulator, verify
@@ -239,6 +241,22 @@ def test_evaluate(run):
     assert re.fullmatch(r"  float  perplexity [\d.]+  bits per byte [\d.]+", lines[1])
     assert re.fullmatch(r"  chip   perplexity [\d.]+  bits per byte [\d.]+", lines[2])
     assert re.fullmatch(r"  growth [+-][\d.]+ %  \(\d+ s\)", lines[3])
+
+
+def test_an_adapter_reaches_every_command(run, monkeypatch, home):
+    folder = write_peft(
+        Path("lists").resolve(), random_factors(open_checkpoint("tiny").architecture)
+    )
+    more = ("--adapter", f"lists={folder}", "--model", "tiny")
+    said = run(*SHORT, "-p", "the list", *more, "--json").json
+    assert said["adapter"] == "lists"
+    words = ("evaluate", "chip", "--text", "text", "--model", "tiny", "--limit", "50", "--json")
+    values, plain = run(*words, *more[:2]).json, run(*words).json
+    assert (values["adapter"], plain["adapter"]) == ("lists", None)
+    assert values["chip"] != plain["chip"]
+    questions = iter(["the", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(questions))
+    assert run("chat", "chip", "-n", "4", *more).code == 0
 
 
 def test_bench(run):

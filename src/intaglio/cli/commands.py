@@ -449,6 +449,7 @@ def evaluate(
             words,
             model=model,
             engine=engine,
+            adapter=adapter,
             window=window,
             limit=limit,
             progress=progress,
