@@ -1,6 +1,7 @@
 """Adapters of a package: quantized once, the same on every engine, refused where none fits."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def test_every_engine_runs_it(package, home, folder):
 
 
 def test_talk_and_evaluation_take_it(package, home, folder):
-    given = {"adapter": f"lists={folder}", "model": str(home / "tiny")}
+    given: dict[str, Any] = {"adapter": f"lists={folder}", "model": str(home / "tiny")}
     said = {}
     for engine in ("twin", "golden"):
         with Talk(package, engine, **given) as talk:

@@ -55,14 +55,14 @@ class SpikedWeights:
 class SpikedGolden(Golden):
     """The chip with the same spike planted in the residual of position 0."""
 
-    def _layer(self, index, x, position, slot, trace):
+    def _layer(self, index, x, position, slot, trace, linear):
         if index == 0 and position == 0:
             a, step = self.model.architecture, self.model.residual_step
             spike = SPIKE * rotation(a.width)[:, CHANNEL] * 2.0**step
             x = x.copy()
             x[0] += np.rint(spike).astype(np.int64)
             assert np.abs(x).max() < 2**31
-        return super()._layer(index, x, position, slot, trace)
+        return super()._layer(index, x, position, slot, trace, linear)
 
 
 def chip(model, golden_class=Golden):

@@ -44,7 +44,8 @@ def check_product(kind: Any, arrays: Any, matrix: Matrix, activation: int) -> No
     x[0], x[1] = to.low, to.high
     x[2, ::2], x[2, 1::2] = to.low, to.high
     for rows in (x, x[2:3]):
-        got = arrays.host(kind(arrays, matrix, activation)(arrays.integers(rows)))
+        stored: Any = matrix.weights() if kind is FloatProduct else matrix
+        got = arrays.host(kind(arrays, stored, activation)(arrays.integers(rows)))
         assert got.dtype == np.int64
         np.testing.assert_array_equal(got, exact_dot(matrix, rows))
 
@@ -77,7 +78,7 @@ BORDERS = [
 @pytest.mark.parametrize(("inputs", "extra_shift", "activation", "parts", "dtype"), BORDERS)
 def test_float_product_is_exact_at_its_borders(inputs, extra_shift, activation, parts, dtype):
     matrix = uniform(inputs, extra_shift)
-    product = FloatProduct(NumpyArrays(), matrix, activation)
+    product = FloatProduct(NumpyArrays(), matrix.weights(), activation)
     assert [weights.dtype for _, weights, _ in product.parts] == [dtype] * parts
     check_product(FloatProduct, NumpyArrays(), matrix, activation)
 

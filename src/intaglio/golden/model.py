@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -258,6 +258,27 @@ class IntModel:
         return arrays
 
 
+CONSTANTS = (
+    "architecture", "widths", "residual_step", "embedding_shift", "norm", "layers", "matrices",
+)  # fmt: skip
+ARRAYS = ("rotary", "embedding", "embedding_multiplier")
+
+
+def check_names(what: str, found: Iterable[str], expected: Iterable[str]) -> None:
+    """Raise ``ValueError`` naming what is missing or not expected."""
+    odd = sorted({*found} ^ {*expected})
+    if odd:
+        raise ValueError(f"{what} missing or unexpected: {odd[:3]}")
+
+
+def array_names(matrices: Iterable[str]) -> Iterator[str]:
+    """The tensors of the matrices of these full names."""
+    for name in matrices:
+        for field in fields(Matrix):
+            if field.name not in ("bits", "extra_shift"):
+                yield f"{name}.{field.name}"
+
+
 @dataclass(frozen=True, slots=True)
 class LayerConstants:
     """What a layer stores beside its matrices."""
@@ -280,6 +301,12 @@ class ModelFile:
         with reading(path):
             self._constants, self._file = open_file(path)
             read = self._constants
+            check_names("constants", read, CONSTANTS)
+            for entry in read["layers"]:
+                check_names(
+                    "layer constants", entry, [field.name for field in fields(LayerConstants)]
+                )
+            self.residual_step: int = read["residual_step"]
             self.architecture = Architecture.from_dict(read["architecture"])
             self.widths = Widths(**read["widths"])
             self.norm = Norm(**read["norm"])
@@ -292,14 +319,12 @@ class ModelFile:
                 for entry in read["layers"]
             )  # fmt: skip
             self.rotary, self.embedding, self.embedding_multiplier = (
-                self._file.get_tensor(name)
-                for name in ("rotary", "embedding", "embedding_multiplier")
+                self._file.get_tensor(name) for name in ARRAYS
             )
             check_constants(self)
-            names = {*matrix_names(self.architecture)}
-            if names != read["matrices"].keys():
-                odd = sorted(names ^ read["matrices"].keys())
-                raise ValueError(f"matrices missing or unknown: {odd[:3]}")
+            names = [*matrix_names(self.architecture)]
+            check_names("matrices", read["matrices"], names)
+            check_names("tensors", self._file.keys(), [*ARRAYS, *array_names(names)])
 
     def matrices(self) -> Iterator[tuple[str, Matrix]]:
         """All matrices with their full names, one after the other."""
@@ -506,6 +531,7 @@ def check_constants(model: "IntModel | ModelFile") -> None:
         raise BadPackage("rotary: turn fractions must be from 0 to 2**32 - 1")
     check_array("embedding", model.embedding, (a.vocabulary, a.width), np.int8)
     check_array("embedding_multiplier", model.embedding_multiplier, (a.vocabulary,), np.uint16)
+    check_integer("residual_step", model.residual_step, -64, 64)
     check_integer("embedding_shift", model.embedding_shift, 0, 56)
     if len(model.layers) != a.layers:
         raise BadPackage(f"layers: must be {a.layers}, not {len(model.layers)}")
@@ -520,7 +546,6 @@ def check_constants(model: "IntModel | ModelFile") -> None:
 def check_model(model: IntModel) -> None:
     """Raise unless shapes, dtypes and widths of the whole model are legal."""
     check_constants(model)
-    check_integer("residual_step", model.residual_step, -64, 64)
     shapes = matrix_shapes(model.architecture, model.widths)
     for name, matrix in model.matrices():
         check_matrix(name, matrix, shapes, model.widths)

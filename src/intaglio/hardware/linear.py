@@ -8,6 +8,7 @@ from amaranth.hdl import (
     Cat,
     ClockDomain,
     ClockSignal,
+    Const,
     Instance,
     Module,
     Mux,
@@ -37,6 +38,21 @@ def linear_gap(fabrics: Sequence[FabricPlan]) -> int:
     return max(cycles(fabric) for fabric in fabrics) + NARROW_STAGES
 
 
+def linear_members(matrices: Sequence[Named], order: Order, beat: int) -> dict[str, wiring.Member]:
+    """The members of a :class:`Linear` without addends."""
+    o = data.ArrayLayout(signed(max(to.bits for _, _, to in matrices)), beat)
+    if order == "parallel":
+        o = data.ArrayLayout(o, len(matrices))
+    i = data.ArrayLayout(signed(matrices[0][1].activation), beat)
+    return {
+        "id": In(16),
+        "lift": In(LIFT_BITS),
+        "i": In(stream.Signature(i)),
+        "o": Out(stream.Signature(o)),
+        "busy": Out(1),
+    }
+
+
 class Linear(wiring.Component):
     """Multiplies a vector with several matrices and narrows every output.
 
@@ -48,17 +64,26 @@ class Linear(wiring.Component):
     The next vector is taken when the last beat has left. ``gap`` is :func:`linear_gap`; beats then
     flow one per cycle, from matrix to matrix too.
 
+    ``addend``: bits of an addend, or 0: then there are no addends, nor ports and gates for them.
+    A beat of sums waits for its beat of addends, which joins the products; beats that have met
+    theirs go on.
+
     Members
     -------
     id : ``In(16)``, number of the ROM images
     lift : ``In(5)``, taken off every output's shift; held while a vector is inside
+    adapted : ``In(1)``, wait for addends; held likewise. Without it they must be 0
+    e : array of streams of ``beat`` addends, one for each matrix, in its own order
     i : stream of ``beat`` activations
     o : stream of ``beat`` outputs, or in parallel order of an array of them
     busy : ``Out(1)``, the clock must run; low between the beats of an unfinished vector
     """
 
-    def __init__(self, *, matrices: Sequence[Named], order: Order, beat: int) -> None:
+    def __init__(
+        self, *, matrices: Sequence[Named], order: Order, beat: int, addend: int = 0
+    ) -> None:
         self.matrices, self.order, self.beat = tuple(matrices), order, beat
+        self.addend = addend
         self.fabrics = [fabric for _, fabric, _ in self.matrices]
         inputs = {(fabric.inputs, fabric.activation) for fabric in self.fabrics}
         if len(inputs) != 1:
@@ -70,17 +95,12 @@ class Linear(wiring.Component):
         if order == "parallel" and len(set(self.columns)) != 1:
             raise ValueError(f"parallel matrices must have equal outputs, not {self.columns} beats")
         self.to = Int(max(to.bits for _, _, to in self.matrices))
-        o = data.ArrayLayout(signed(self.to.bits), beat)
-        if order == "parallel":
-            o = data.ArrayLayout(o, len(self.matrices))
-        i = data.ArrayLayout(signed(self.activation), beat)
+        e = stream.Signature(data.ArrayLayout(signed(max(addend, 1)), beat))
+        addends = {"adapted": In(1), "e": In(e).array(len(self.matrices))} if addend else {}
         super().__init__(
             {
-                "id": In(16),
-                "lift": In(LIFT_BITS),
-                "i": In(stream.Signature(i)),
-                "o": Out(stream.Signature(o)),
-                "busy": Out(1),
+                **linear_members(self.matrices, order, beat),
+                **addends,
             }
         )
 
@@ -109,19 +129,55 @@ class Linear(wiring.Component):
             self.step.eq(~self.o.valid | self.o.ready),
             self.busy.eq(running | working),
         ]
-        with m.If(self.step):
-            m.d.read += [
-                Cat(*stages).eq(Cat(self.reading, *stages[:-1])),
-                self.o.valid.eq(stages[-1]),
-            ]
+        self.advance, self.rooms = self.step, [self.step] * len(stages)
+        if self.addend:
+            self._meet(m, stages)
+        else:
+            with m.If(self.step):
+                m.d.read += [
+                    Cat(*stages).eq(Cat(self.reading, *stages[:-1])),
+                    self.o.valid.eq(stages[-1]),
+                ]
         self._read(m)
         reads = [self._fabric(m, index) for index in range(len(self.matrices))]
         if self.order == "sequence":
-            self._narrow(m, reads, [to for _, _, to in self.matrices], self.o.payload)
+            self._narrow(m, reads, range(len(reads)), self.o.payload)
         else:
-            for read, (_, _, to), payload in zip(reads, self.matrices, self.o.payload, strict=True):
-                self._narrow(m, [read], [to], payload)
+            for index, payload in enumerate(self.o.payload):
+                self._narrow(m, reads[index : index + 1], [index], payload)
         return m
+
+    def _meet(self, m: Module, stages: Sequence[Signal]) -> None:
+        """Hold fetched sums, and what is behind them, until their addends are there."""
+        fetched, multiplied, shifted = stages
+        self.advance, offered = Signal(), Signal()
+        # a beat moves on where there is room, so that none that follows late is late twice
+        rooms = Signal(2)
+        self.rooms = [*rooms, self.step]
+        if self.order == "sequence":
+            turn = Signal.like(self.matrix, name="fetched_turn")
+            with m.If(self.advance):
+                m.d.read += turn.eq(self.matrix)
+            mine = [turn == index for index in range(len(self.e))]
+            there = Array(e.valid for e in self.e)[turn]
+        else:
+            mine = [Const(1, 1)] * len(self.e)
+            there = Cat(e.valid for e in self.e).all()
+        m.d.comb += [
+            offered.eq(~self.adapted | there),
+            rooms.eq(~Cat(multiplied, shifted) | Cat(rooms[1], self.step)),
+            self.advance.eq(~fetched | (offered & rooms[0])),
+            *(
+                e.ready.eq(fetched & offered & rooms[0] & self.adapted & turn)
+                for e, turn in zip(self.e, mine, strict=True)
+            ),
+        ]
+        with m.If(self.advance):
+            m.d.read += fetched.eq(self.reading)
+        flags = [fetched & offered, multiplied, shifted, self.o.valid]
+        for room, before, flag in zip(self.rooms, flags, flags[1:], strict=False):
+            with m.If(room):
+                m.d.read += flag.eq(before)
 
     def _run(self, m: Module) -> Signal:
         """Load the vector, start all fabrics with its last beat, wait for the slowest."""
@@ -151,7 +207,7 @@ class Linear(wiring.Component):
             if len(ends) > 1
             else self.column == ends[0] - 1
         )
-        with m.If(self.reading & self.step):
+        with m.If(self.reading & self.advance):
             m.d.sync += self.column.eq(self.column + 1)
             with m.If(self.last):
                 m.d.sync += [self.column.eq(0), self.matrix.eq(self.matrix + 1)]
@@ -172,13 +228,13 @@ class Linear(wiring.Component):
             i_clk=ClockSignal(), i_read_clk=ClockSignal("read"), i_rst=ResetSignal(), i_id=self.id,
             i_load=self.i.valid & self.i.ready, i_load_index=self.loaded,
             i_load_data=Value.cast(self.i.payload), i_start=self.start,
-            i_read=self.reading & self.step & mine, i_read_index=self.column, o_read_data=sums,
+            i_read=self.reading & self.advance & mine, i_read_index=self.column, o_read_data=sums,
         )  # fmt: skip
         # ROM has no enable: it reads the same word again while the outputs wait
         held = Signal(INDEX_BITS, name=f"{name}_held")
         address = Signal(range(max(self.columns[index], 2)), name=f"{name}_address")
-        m.d.comb += address.eq(Mux(self.step, self.column, held))
-        with m.If(self.step):
+        m.d.comb += address.eq(Mux(self.advance, self.column, held))
+        with m.If(self.advance):
             m.d.read += held.eq(self.column)
         m.submodules[f"{name}_narrow"] = Instance(
             "rom", p_NAME=f"{name}_narrow", p_WIDTH=self.beat * NARROW_BITS,
@@ -188,31 +244,50 @@ class Linear(wiring.Component):
         return sums, constants
 
     def _narrow(
-        self, m: Module, reads: Sequence[tuple[Signal, Signal]], to: Sequence[Int], payload
+        self, m: Module, reads: Sequence[tuple[Signal, Signal]], which: Sequence[int], payload
     ) -> None:
-        """Multiply, shift, round and saturate: three registers behind the sums."""
+        """Multiply, shift, round and saturate: three registers behind the sums.
+
+        ``which``: the matrices that the sums are of.
+        """
+        to = [self.matrices[index][2] for index in which]
         turns = [Signal.like(self.matrix, name=f"turn_{stage}") for stage in range(3)]
-        with m.If(self.step):
-            m.d.read += Cat(*turns).eq(Cat(self.matrix, *turns[:-1]))
+        if self.addend:
+            rooms = [self.advance, *self.rooms]
+            for room, turn, before in zip(rooms, turns, [self.matrix, *turns], strict=False):
+                with m.If(room):
+                    m.d.read += turn.eq(before)
+        else:
+            with m.If(self.step):
+                m.d.read += Cat(*turns).eq(Cat(self.matrix, *turns[:-1]))
         widest = max(len(sums) for sums, _ in reads) // self.beat
+        bits = widest + MULTIPLIER_BITS
+        if self.addend:
+            bits = max(bits, self.addend) + 1
         for lane in range(self.beat):
-            product = Signal(signed(widest + MULTIPLIER_BITS), reset_less=True)
+            product = Signal(signed(bits), reset_less=True)
             shift = Signal(SHIFT_BITS, reset_less=True)
             shifted = Signal(signed(len(product) + 1), reset_less=True)
             sums = [element(word, lane, self.beat).as_signed() for word, _ in reads]
             sum_ = chosen(m, turns[0], sums)
             constant = chosen(m, turns[0], [element(c, lane, self.beat) for _, c in reads])
-            multiplier = constant[:MULTIPLIER_BITS]
+            scaled = sum_ * constant[:MULTIPLIER_BITS]
+            if self.addend:
+                addends = [self.e[index].payload[lane] for index in which]
+                scaled = scaled + chosen(m, turns[0], addends)
             rounded = named(m, halved(shifted))
             outputs = {t.bits: named(m, saturated(m, rounded, t)) for t in to}
             output = chosen(m, turns[2], [outputs[t.bits] for t in to])
-            with m.If(self.step):
-                m.d.read += [
-                    product.eq(sum_ * multiplier),
-                    shift.eq(constant[MULTIPLIER_BITS:] - self.lift),
-                    shifted.eq(doubled(product, shift)),
-                    payload[lane].eq(output),
-                ]
+            stages = [
+                [product.eq(scaled), shift.eq(constant[MULTIPLIER_BITS:] - self.lift)],
+                [shifted.eq(doubled(product, shift))],
+                [payload[lane].eq(output)],
+            ]
+            if not self.addend:  # all move at once
+                stages = [[register for stage in stages for register in stage]]
+            for room, registers in zip(self.rooms, stages, strict=False):
+                with m.If(room):
+                    m.d.read += registers
 
 
 def element(word: Value, lane: int, beat: int) -> Value:

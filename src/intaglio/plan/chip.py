@@ -6,7 +6,8 @@ from typing import Any
 from intaglio.architecture import Architecture
 from intaglio.errors import BadInput, BadPackage, DoesNotFit
 from intaglio.golden.model import MATRICES, IntModel
-from intaglio.golden.number import Widths
+from intaglio.golden.number import RANK_LIMIT, Widths
+from intaglio.plan.adapter import AdapterPlan, layer_adapters
 from intaglio.plan.target import Target, target
 from intaglio.plan.tiling import (
     GROUPS,
@@ -21,6 +22,7 @@ BEATS = (16, 8, 4, 2)
 DEFAULT_CONTEXT = 2048
 DEFAULT_SLOTS = 2
 MOST_SLOTS = 256
+MOST_ADAPTERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,8 @@ class ChipPlan:
 
     ``beat``: elements per beat of every stream. ``positions``: positions that attention takes per
     cycle. ``rotary``: turn fractions, constants of the base die. ``layers``: the seven fabrics of
-    every layer by name.
+    every layer by name. ``adapter_rank``: the largest rank of an adapter that the side memory
+    holds, 0 where there is no side memory; ``adapter_count``: so many adapters at once.
     """
 
     target: str
@@ -42,6 +45,8 @@ class ChipPlan:
     rotary: tuple[int, ...]
     layers: tuple[dict[str, FabricPlan], ...]
     head: FabricPlan
+    adapter_rank: int = 0
+    adapter_count: int = 1
 
     def __post_init__(self) -> None:
         a = self.architecture
@@ -54,6 +59,12 @@ class ChipPlan:
             raise BadInput(f"context must be from 1 to the model's {a.context}, not {self.context}")
         if self.positions < 1 or self.positions & self.positions - 1:
             raise BadInput(f"positions must be a power of two, not {self.positions}")
+        if not 0 <= self.adapter_rank <= RANK_LIMIT:
+            raise BadInput(f"adapter rank must be from 0 to {RANK_LIMIT}, not {self.adapter_rank}")
+        if not 1 <= self.adapter_count <= MOST_ADAPTERS:
+            raise BadInput(
+                f"adapters held at once must be from 1 to {MOST_ADAPTERS}, not {self.adapter_count}"
+            )
 
     @property
     def cells(self) -> int:
@@ -67,6 +78,43 @@ class ChipPlan:
         fabrics = [fabric for layer in self.layers for fabric in layer.values()]
         return sum(fabric.lanes * fabric.outputs for fabric in [*fabrics, self.head])
 
+    @property
+    def adapters(self) -> tuple[dict[str, AdapterPlan], ...]:
+        """The blocks beside the fabrics of every layer by name; empty without side memory."""
+        if not self.adapter_rank:
+            return tuple({} for _ in self.layers)
+        return tuple(
+            layer_adapters(fabrics, self.adapter_rank, self.beat, self.adapter_count)
+            for fabrics in self.layers
+        )
+
+    @property
+    def side_memory_bits(self) -> int:
+        """Bits that the host writes for all adapters at once, padding included."""
+        return sum(block.bits for layer in self.adapters for block in layer.values())
+
+    @property
+    def adapter_buffer_bits(self) -> int:
+        """Bits of memory that the folded blocks of the adapters work with."""
+        return sum(block.buffer_bits for layer in self.adapters for block in layer.values())
+
+    @property
+    def adapter_multipliers(self) -> int:
+        """Multipliers of 16 by 8 bits of all adapters' blocks: multiply-adds per cycle."""
+        return sum(block.multipliers for layer in self.adapters for block in layer.values())
+
+    @property
+    def adapter_adders(self) -> int:
+        """One-bit inputs that all adapters' multipliers together add per cycle."""
+        return sum(block.adders for layer in self.adapters for block in layer.values())
+
+    def side_memory_area(self) -> float | None:
+        """Side memory and buffers in mm², or None where the target has no figure of SRAM."""
+        bits, size = self.side_memory_bits + self.adapter_buffer_bits, target(self.target).sram
+        if not bits:
+            return 0.0
+        return None if size is None else bits * size / 1e6
+
     def cell_area(self) -> float | None:
         """Lower bound of the fabrics' cells in mm², or None where the target does not know."""
         sizes = target(self.target).cells
@@ -76,8 +124,10 @@ class ChipPlan:
         return sum(f.cells * sizes[f.bits] for f in [*fabrics, self.head]) / 1e6
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Plain values, ready for JSON; of adapters only where there is side memory."""
         values = asdict(self)
+        if not self.adapter_rank:
+            del values["adapter_rank"], values["adapter_count"]
         values["rotary"] = list(self.rotary)
         values["layers"] = [
             {name: asdict(fabric) for name, fabric in layer.items()} for layer in self.layers
@@ -140,12 +190,15 @@ def make_plan(
     beat: int | None = None,
     positions: int | None = None,
     base: ChipPlan | None = None,
+    adapter_rank: int = 0,
+    adapter_count: int = 1,
 ) -> ChipPlan:
     """Choose a chip for ``model``: lanes per matrix, rows, widths.
 
     ``lanes``: for every matrix, or None for the fewest adders under the target's rows. ``die``: mm²
     that the fabrics' cells must not exceed, beside the target's own bound. ``base``: a plan whose
-    lanes are taken. Raises :class:`DoesNotFit` with the excess.
+    lanes and side memory are taken. ``adapter_rank``: of the side memory, 0 for none.
+    Raises :class:`DoesNotFit` with the excess.
     """
     a, process = model.architecture, target(target_name)
     context = min(a.context, DEFAULT_CONTEXT) if context is None else context
@@ -165,6 +218,8 @@ def make_plan(
             for index in range(a.layers)
         ),
         head=head_fabric(model, process, base.head.lanes if base else lanes),
+        adapter_rank=base.adapter_rank if base else adapter_rank,
+        adapter_count=base.adapter_count if base else adapter_count,
     )
     check_fit(plan, process, die)
     return plan
@@ -222,10 +277,15 @@ def check_fit(plan: ChipPlan, process: Target, die: float | None) -> None:
         )
     if area > min(bounds):
         raise DoesNotFit(
-            f"the fabrics' cells alone need {area:.1f} mm2 on {process.name}, "
-            f"{area - min(bounds):.1f} mm2 more than the {min(bounds):.1f} mm2 there are",
+            f"the fabrics' cells alone need {in_mm2(area)} on {process.name}, "
+            f"{in_mm2(area - min(bounds))} more than the {in_mm2(min(bounds))} there are",
             hint="fewer bits, a smaller model, or another target",
         )
+
+
+def in_mm2(area: float) -> str:
+    """An area in mm², with as many digits as say something."""
+    return f"{area:.1f} mm2" if area >= 1 else f"{area:.2g} mm2"
 
 
 assert set(sum(GROUPS.values(), ())) == set(MATRICES)

@@ -12,17 +12,22 @@ from dataclasses import dataclass, field
 
 from intaglio.golden.number import CANDIDATES
 from intaglio.golden.sample import Sampling
+from intaglio.plan.adapter import AdapterPlan, added_cycles
 from intaglio.plan.chip import ChipPlan
-from intaglio.plan.tiling import GROUPS, FabricPlan
+from intaglio.plan.tiling import DRAIN, GROUPS, FabricPlan
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One user of a run: so many prompt tokens, so many generated, and how they are sampled."""
+    """One user of a run: so many prompt tokens, so many generated, and how they are sampled.
+
+    ``adapted``: an adapter is on at all of them.
+    """
 
     prompt: int
     generated: int
     sampling: Sampling = field(default_factory=Sampling)
+    adapted: bool = False
 
 
 class Schedule:
@@ -35,15 +40,31 @@ class Schedule:
     def __init__(self, plan: ChipPlan) -> None:
         self.plan = plan
         self.beats = plan.architecture.width // plan.beat
-        self._fixed = [self._layer_fixed(fabrics) for fabrics in plan.layers]
+        self._fixed = [self._layer_fixed(fabrics, {}) for fabrics in plan.layers]
+        self._adapted = [
+            self._layer_fixed(fabrics, adapters)
+            for fabrics, adapters in zip(plan.layers, plan.adapters, strict=True)
+        ]
 
-    def layer(self, index: int, position: int) -> int:
-        """Cycles from a layer's first beat in to its first beat out."""
-        return self._fixed[index] + attention_gap(self.plan, position)
+    def layer(self, index: int, position: int, *, adapted: bool = False) -> int:
+        """Cycles from a layer's first beat in to its first beat out.
 
-    def interval(self, index: int, position: int) -> int:
+        ``adapted``: with an adapter. Beats that wait for addends count as if they had left one per
+        cycle, the last when it does: whatever follows waits for that one.
+        """
+        fixed = self._adapted if adapted else self._fixed
+        return fixed[index] + attention_gap(self.plan, position)
+
+    def interval(self, index: int, position: int, *, adapted: bool = False) -> int:
         """Layer interval: cycles between two positions entering the layer, nothing in the way."""
-        return self.layer(index, position) + self.beats
+        return self.layer(index, position, adapted=adapted) + self.beats
+
+    def adapter_cycles(self, index: int) -> dict[str, int]:
+        """Cycles that an adapter adds to a layer, by group; 0 where the fabrics hide it."""
+        fabrics, adapters = self.plan.layers[index], self.plan.adapters[index]
+        return {
+            group: added_cycles(group, fabrics, adapters) if adapters else 0 for group in GROUPS
+        }
 
     def head(self, sampling: Sampling) -> int:
         """Cycles from the head's first beat in to its token."""
@@ -52,19 +73,27 @@ class Schedule:
         chosen = sampler_gap(self.plan, sampling) + TOKEN_REGISTER
         return 2 * (self.beats - 1) + gaps + (columns - 1) + chosen
 
-    def token(self, position: int, sampling: Sampling | None = None) -> int:
+    def token(
+        self, position: int, sampling: Sampling | None = None, *, adapted: bool = False
+    ) -> int:
         """Cycles from a token's entrance to the next token's, at ``position``, for one user."""
-        layers = sum(self.layer(index, position) for index in range(len(self.plan.layers)))
+        layers = sum(
+            self.layer(index, position, adapted=adapted) for index in range(len(self.plan.layers))
+        )
         return EMBEDDING_GAP + layers + self.head(sampling or Sampling()) + RING
 
     def run(self, users: Sequence[User]) -> int:
         """Cycles of a whole run: prompts interleaved by position, then every user's ring."""
+        if any(user.adapted for user in users) and not self.plan.adapter_rank:
+            raise ValueError("adapted users must have a chip with side memory")
         return Run(self, users).cycles()
 
-    def _layer_fixed(self, fabrics: dict[str, FabricPlan]) -> int:
+    def _layer_fixed(self, fabrics: dict[str, FabricPlan], adapters: dict[str, AdapterPlan]) -> int:
         plan, a = self.plan, self.plan.architecture
         gaps = {
-            group: linear_gap([fabrics[name] for name in names]) for group, names in GROUPS.items()
+            group: linear_gap([fabrics[name] for name in names])
+            + (added_cycles(group, fabrics, adapters) if adapters else 0)
+            for group, names in GROUPS.items()
         }
         query, mixed, inner = (
             a.query_width // plan.beat, (a.query_width + 2 * a.kv_width) // plan.beat,
@@ -120,7 +149,9 @@ class Run:
             skipped = station == last_station and not wanted
             into.append(ready if skipped else max(ready, self.free[station]))
             if station < last_station:
-                ready = into[station] + schedule.layer(station, position)
+                ready = into[station] + schedule.layer(
+                    station, position, adapted=self.users[user].adapted
+                )
         for station in range(last_station):
             self.free[station] = into[station + 1] + beats
         if wanted:
@@ -144,7 +175,6 @@ ROTARY_LATENCY = 7  # from the start to the first sine, and to the first beat af
 SHRINK_GAP = 4
 GATE_GAP = 9
 ATTENTION_GAP = 33  # pipelines of both passes 5 and 5, reciprocal 18, output 5
-DRAIN = 4  # of a fabric after its last bit cycle
 NARROW_STAGES = 4
 TOKEN_REGISTER = 1  # between the sampler and the port
 SAMPLER_RANKED = 2

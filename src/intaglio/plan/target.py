@@ -16,7 +16,7 @@ class Target:
 
     ``clock``: Hz. ``rows``: what a layer's four fabric groups share under automatic lanes.
     ``user_area``: mm² or None where unlimited. ``cells``: µm² of one stored code by its width,
-    lower bound, or empty.
+    lower bound, or empty. ``sram``: µm² of one bit of SRAM or None where unknown.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Target:
     rows: int
     user_area: float | None
     cells: dict[int, float]
+    sram: float | None = None
 
 
 def target_names() -> list[str]:
@@ -46,4 +47,5 @@ def target(name: str) -> Target:
         rows=values["rows_per_layer"]["value"],
         user_area=area["value"] if area else None,
         cells={bits: cell["low"] for bits, cell in values["cells"].items()},
+        sram=values["sram"]["value"] if values.get("sram") else None,
     )

@@ -10,6 +10,7 @@ from intaglio.golden.model import Matrix
 from intaglio.golden.number import accumulator_bits, product_bits
 
 MOST_LANES = 2048
+DRAIN = 4  # cycles of a fabric after its last bit cycle
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,6 +237,12 @@ class ArrayEngine:
         held += [linear for layer in self.layers for linear in layer.linears.values()]
         return sum(one.nbytes for one in held)
 
+    @property
+    def sequence_bytes(self) -> int:
+        """Bytes of the keys and values of one sequence over its whole context."""
+        a = self.model.architecture
+        return 2 * a.layers * a.kv_width * self.context
+
     def sequence(self, adapter: str | None = None) -> Memory:
         """The empty memory of one sequence, which runs with that adapter."""
         return Memory(self.arrays, self.model, self.context, self.additions[adapter])

@@ -15,6 +15,7 @@ from intaglio.twin.rows import (
     Sequence,
     check_count,
     check_range,
+    check_samplings,
     check_sequences,
     follow,
     integer,
@@ -38,6 +39,11 @@ class Engine(Protocol):
     @property
     def weight_bytes(self) -> int:
         """Bytes of all weights and constants as the engine holds them."""
+        ...
+
+    @property
+    def sequence_bytes(self) -> int:
+        """Bytes of the keys and values of one sequence over its whole context."""
         ...
 
     def sequence(self, adapter: str | None = None) -> Any:
@@ -104,14 +110,19 @@ def make_engine(
     from intaglio.twin.arrays import ArrayEngine
 
     if kernels is not None:
-        raise BadInput(f"kernels {kernels!r} are the native engine's, not of {name!r}")
+        raise BadInput(f"kernels {short(kernels)} are the native engine's, not of {name!r}")
     if isinstance(model, ModelFile):
         model = model.whole()
-    if name == "numpy":
-        return ArrayEngine(model, context, adapters=adapters)
-    if name == "torch":
-        return ArrayEngine(model, context, torch_device(), adapters)
-    raise BadInput(f"engine must be one of {', '.join(ENGINES)}, not {name!r}")
+    return ArrayEngine(model, context, torch_device() if name == "torch" else None, adapters)
+
+
+def check_adapters(adapters: Mapping[str, Adapter]) -> None:
+    """Raise :class:`BadInput` unless they are adapters by name."""
+    if not isinstance(adapters, Mapping):
+        raise BadInput(f"adapters must be adapters by name, not {short(adapters)}")
+    for name, adapter in adapters.items():
+        if not isinstance(name, str) or not isinstance(adapter, Adapter):
+            raise BadInput(f"adapters must be adapters by name, not {short({name: adapter})}")
 
 
 def torch_device() -> str:
@@ -156,15 +167,18 @@ class Twin:
         if not 1 <= self.threads <= MOST_THREADS:
             raise BadInput(f"threads must be from 1 to {MOST_THREADS}, not {threads}")
         self.fallback = engine is None and not native_here()
-        name = engine or ("numpy" if self.fallback else "native")
-        self.adapters = tuple(adapters or ())
-        for adapter in (adapters or {}).values():
+        name = ("numpy" if self.fallback else "native") if engine is None else engine
+        if not isinstance(name, str) or name not in ENGINES:
+            raise BadInput(f"engine must be one of {', '.join(ENGINES)}, not {short(name)}")
+        adapters = {} if adapters is None else adapters
+        check_adapters(adapters)
+        self.adapters = tuple(adapters)
+        for adapter in adapters.values():
             adapter.check(model)
-        self._engine = make_engine(model, self.context, self.threads, name, kernels, adapters or {})
-        positions = -(-self.context // 16) * 16
+        self._engine = make_engine(model, self.context, self.threads, name, kernels, adapters)
         self.memory = {
             "weights": self._engine.weight_bytes,
-            "sequence": 2 * a.layers * a.kv_width * positions,
+            "sequence": self._engine.sequence_bytes,
         }
 
     @property
@@ -174,9 +188,9 @@ class Twin:
 
     def sequence(self, adapter: str | None = None) -> Sequence:
         """Empty keys and values of one sequence, which runs with that adapter."""
-        if adapter is not None and adapter not in self.adapters:
+        if adapter is not None and not (isinstance(adapter, str) and adapter in self.adapters):
             there = ", ".join(self.adapters) or "none"
-            raise BadInput(f"adapter must be one of those given ({there}), not {adapter!r}")
+            raise BadInput(f"adapter must be one of those given ({there}), not {short(adapter)}")
         return Sequence(self._engine, self._engine.sequence(adapter), adapter)
 
     def logits(
@@ -241,15 +255,12 @@ class Twin:
         lengths = self._check(sequences, ids, places)
         if len(lengths) != len(sequences):
             raise BadInput("sequences that go on together must differ")
-        check_count("samplings", samplings, len(sequences))
-        for sampling in samplings:
-            if not isinstance(sampling, Sampling):
-                raise BadInput(f"sampling must be a Sampling, not {short(sampling)}")
+        check_samplings(samplings, len(sequences))
         check_range("positions", places + max(count - 1, 0), self.context)
         if count == 0:
             return np.empty((0, len(sequences)), np.int32)
         memories = [sequence.memory for sequence in sequences]
-        new = self._engine.decode(memories, ids, places, samplings, count)
+        new = self._engine.decode(memories, ids, places, list(samplings), count)
         for sequence, position in zip(sequences, places.tolist(), strict=True):
             sequence.length = position + count
         return new
@@ -262,11 +273,11 @@ class Twin:
         The memory may run ahead of what was yielded; going on from any earlier position is right.
         """
         ids, position = integers("tokens", tokens), integer("position", position)
-        if not len(ids) or integer("count", count) < 0:
+        count = integer("count", count)
+        if not len(ids) or count < 0:
             raise BadInput("tokens must not be none, nor count negative")
-        check_range(
-            "positions", np.array([position, position + len(ids) + count - 2]), self.context
-        )
+        check_samplings([sampling], 1)
+        self._check_room(position, len(ids) + max(count - 1, 0))
         if len(ids) > 1:
             self.prefill(sequence, ids[:-1], position)
         position += len(ids) - 1
@@ -281,8 +292,17 @@ class Twin:
         self, sequence: Sequence, ids: np.ndarray, position: int, wanted: np.ndarray
     ) -> np.ndarray:
         position = integer("position", position)
+        check_sequences([sequence], self._engine)
+        self._check_room(position, len(ids))
         places = np.arange(position, position + len(ids), dtype=np.int64)
         return self.step([sequence] * len(ids), ids, places, wanted)
+
+    def _check_room(self, position: int, count: int) -> None:
+        if position < 0 or position + count > self.context:
+            end = position + max(count - 1, 0)
+            raise BadInput(
+                f"positions must be from 0 to {self.context - 1}, not {position} to {end}"
+            )
 
     def _check(
         self, sequences: Many[Sequence], ids: np.ndarray, places: np.ndarray

@@ -10,6 +10,7 @@ from intaglio.golden.adapter import Adapter
 from intaglio.golden.model import MATRICES, IntModel, Matrix, ModelFile, Norm
 from intaglio.golden.sample import Sampling
 from intaglio.twin import _native
+from intaglio.twin.rows import short
 
 MOST_INPUTS = 1 << 19  # sums of bytes stay within 32 bits
 
@@ -41,11 +42,11 @@ class NativeEngine:
     ) -> None:
         a, w = model.architecture, model.widths
         here = kernels_here()
-        self.kernels = kernels or here[0]
-        if self.kernels not in here:
+        self.kernels = here[0] if kernels is None else kernels
+        if not isinstance(self.kernels, str) or self.kernels not in here:
             raise BadInput(
                 f"kernels must be one of {', '.join(here)}, which this processor has, "
-                f"not {self.kernels!r}"
+                f"not {short(self.kernels)}"
             )
         self.name = f"native {self.kernels}"
         longest = max(a.inner, a.query_width, a.width)
@@ -105,6 +106,11 @@ class NativeEngine:
     def weight_bytes(self) -> int:
         """Bytes of all weights and constants, packed."""
         return self.model.bytes
+
+    @property
+    def sequence_bytes(self) -> int:
+        """Bytes of the keys and values of one sequence, padded."""
+        return self.model.memory().bytes
 
     def sequence(self, adapter: str | None = None) -> _native.Memory:
         """Empty memory of one sequence, which runs with that adapter."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from intaglio.errors import BadInput
+from intaglio.golden.sample import Sampling
 
 
 class Sequence:
@@ -30,8 +31,8 @@ class Sequence:
 
 def integer(name: str, value: Any) -> int:
     """``value`` as an int. Raises :class:`BadInput` unless it is a whole number by its type."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise BadInput(f"{name} must be an integer, not {value!r}")
+    if isinstance(value, bool | np.timedelta64) or not isinstance(value, int | np.integer):
+        raise BadInput(f"{name} must be an integer, not {short(value)}")
     return int(value)
 
 
@@ -41,7 +42,7 @@ def integers(name: str, values: Any) -> np.ndarray:
         array = np.asarray(values)
         if array.size == 0 and array.ndim == 1:
             return np.empty(0, np.int64)
-        if array.ndim == 1 and np.issubdtype(array.dtype, np.integer):
+        if array.ndim == 1 and array.dtype.kind in "iu":
             if array.dtype == np.uint64 and array.max() >= 1 << 63:
                 raise OverflowError
             return np.ascontiguousarray(array, np.int64)
@@ -64,9 +65,18 @@ def check_range(name: str, values: np.ndarray, end: int) -> None:
 
 def check_count(name: str, values: Any, count: int) -> None:
     """Raise :class:`BadInput` unless there are ``count`` of them."""
-    if not isinstance(values, Many | np.ndarray) or len(values) != count:
-        found = len(values) if isinstance(values, Many | np.ndarray) else short(values)
-        raise BadInput(f"{name} must be as many as the sequences, {count}, not {found}")
+    if len(values) != count:
+        raise BadInput(f"{name} must be as many as the sequences, {count}, not {len(values)}")
+
+
+def check_samplings(samplings: Any, count: int) -> None:
+    """Raise :class:`BadInput` unless they are ``count`` samplings."""
+    if not isinstance(samplings, Many):
+        raise BadInput(f"samplings must be a list of samplings, not {short(samplings)}")
+    check_count("samplings", samplings, count)
+    for sampling in samplings:
+        if not isinstance(sampling, Sampling):
+            raise BadInput(f"sampling must be a Sampling, not {short(sampling)}")
 
 
 def check_sequences(sequences: Any, engine: Any) -> None:

@@ -40,7 +40,8 @@ public:
 private:
   void stop() {
     if (getpid() != process) {
-      for (std::thread &worker : workers) worker.detach();
+      // the parent's, whose handles may by now be those of this process's own threads
+      new std::vector<std::thread>(std::move(workers));
       return;
     }
     stopping = true;

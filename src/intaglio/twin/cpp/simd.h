@@ -59,50 +59,30 @@ inline Acc dot_values(Acc a, Unit u, const uint8_t *w) {
   return _mm512_dpbusd_epi32(a, _mm512_set1_epi32(load4(w)), u);
 }
 
-template <int BITS> struct Decoder {
-  static constexpr int UNITS = BITS == 3 ? 8 : BITS == 4 ? 2 : 4;
-  static constexpr int BYTES = BITS == 3 ? 192 : 64;
-  static constexpr auto BYTES_OF = looked_up<BITS, 64>(WEIGHT_BIAS);
-  const __m512i table[3] = {load_unit(BYTES_OF.at[0]), load_unit(BYTES_OF.at[1]),
-                            load_unit(BYTES_OF.at[2])};
+template <int BITS> struct Table {
+  static constexpr auto ENTRIES = looked_up<BITS, 64>(WEIGHT_BIAS);
+  const __m512i entries[3] = {load_unit(ENTRIES.at[0]), load_unit(ENTRIES.at[1]),
+                              load_unit(ENTRIES.at[2])};
 
-  // code number `field` of every byte: bits from BITS * field on
-  template <int FIELD> Unit look(__m512i v) const {
+  template <int FIELD> Unit look(Unit v) const {
 #if defined(INTAGLIO_VBMI) // the permutation ignores what stands above six bits
     if constexpr (BITS * FIELD + BITS <= 6)
-      return _mm512_permutexvar_epi8(v, table[FIELD]);
+      return _mm512_permutexvar_epi8(v, entries[FIELD]);
     else
-      return _mm512_permutexvar_epi8(_mm512_srli_epi16(v, BITS * FIELD), table[0]);
+      return _mm512_permutexvar_epi8(_mm512_srli_epi16(v, BITS * FIELD), entries[0]);
 #else
-    const __m512i mask = _mm512_set1_epi8((1 << BITS) - 1);
     if constexpr (FIELD) v = _mm512_srli_epi16(v, BITS * FIELD);
-    return _mm512_shuffle_epi8(table[0], _mm512_and_si512(v, mask));
+    return _mm512_shuffle_epi8(entries[0], _mm512_and_si512(v, _mm512_set1_epi8((1 << BITS) - 1)));
 #endif
   }
-
-  void block(const uint8_t *p, Unit *u) const {
-    const __m512i v = load_unit(p);
-    u[0] = look<0>(v);
-    u[1] = look<1>(v);
-    if constexpr (BITS == 2) {
-      u[2] = look<2>(v);
-      u[3] = look<3>(v);
-    }
-    if constexpr (BITS == 3) {
-      const __m512i v1 = load_unit(p + 64), v2 = load_unit(p + 128);
-      u[2] = look<0>(v1);
-      u[3] = look<1>(v1);
-      u[4] = look<0>(v2);
-      u[5] = look<1>(v2);
-      // the two top bits of three bytes are two more codes; 0xCA: the first where the mask is set
-      __m512i top = _mm512_ternarylogic_epi32(
-          _mm512_set1_epi8(3), _mm512_srli_epi16(v, 6), _mm512_srli_epi16(v1, 4), 0xCA);
-      top = _mm512_ternarylogic_epi32(_mm512_set1_epi8(15), top, _mm512_srli_epi16(v2, 2), 0xCA);
-      u[6] = look<0>(top);
-      u[7] = look<1>(top);
-    }
-  }
 };
+
+// 0xCA takes the first where the mask is set
+inline Unit tops(Unit v0, Unit v1, Unit v2) {
+  const __m512i two = _mm512_ternarylogic_epi32(_mm512_set1_epi8(3), _mm512_srli_epi16(v0, 6),
+                                                _mm512_srli_epi16(v1, 4), 0xCA);
+  return _mm512_ternarylogic_epi32(_mm512_set1_epi8(15), two, _mm512_srli_epi16(v2, 2), 0xCA);
+}
 
 #elif defined(INTAGLIO_AVX2)
 
@@ -138,44 +118,24 @@ inline Acc dot_values(Acc a, Unit u, const uint8_t *w) {
   return {add_dot(a.a, s, u.a), add_dot(a.b, s, u.b)};
 }
 
-template <int BITS> struct Decoder {
-  static constexpr int UNITS = BITS == 3 ? 8 : BITS == 4 ? 2 : 4;
-  static constexpr int BYTES = BITS == 3 ? 192 : 64;
-  static constexpr auto BYTES_OF = looked_up<BITS, 32>(WEIGHT_BIAS);
-  const __m256i table = load_half(BYTES_OF.at[0]);
+template <int BITS> struct Table {
+  static constexpr auto ENTRIES = looked_up<BITS, 32>(WEIGHT_BIAS);
+  const __m256i entries = load_half(ENTRIES.at[0]);
+
   template <int FIELD> __m256i look(__m256i v) const {
-    const __m256i mask = _mm256_set1_epi8((1 << BITS) - 1);
     if constexpr (FIELD) v = _mm256_srli_epi16(v, BITS * FIELD);
-    return _mm256_shuffle_epi8(table, _mm256_and_si256(v, mask));
+    return _mm256_shuffle_epi8(entries, _mm256_and_si256(v, _mm256_set1_epi8((1 << BITS) - 1)));
   }
   template <int FIELD> Unit look(Unit v) const { return {look<FIELD>(v.a), look<FIELD>(v.b)}; }
-  static __m256i top(__m256i v0, __m256i v1, __m256i v2) {
-    const __m256i low = _mm256_set1_epi8(3), middle = _mm256_set1_epi8(12);
-    return _mm256_or_si256(
-        _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(v0, 6), low),
-                        _mm256_and_si256(_mm256_srli_epi16(v1, 4), middle)),
-        _mm256_and_si256(_mm256_srli_epi16(v2, 2), _mm256_set1_epi8(48)));
-  }
-  void block(const uint8_t *p, Unit *u) const {
-    const Unit v = load_unit(p);
-    u[0] = look<0>(v);
-    u[1] = look<1>(v);
-    if constexpr (BITS == 2) {
-      u[2] = look<2>(v);
-      u[3] = look<3>(v);
-    }
-    if constexpr (BITS == 3) {
-      const Unit v1 = load_unit(p + 64), v2 = load_unit(p + 128);
-      u[2] = look<0>(v1);
-      u[3] = look<1>(v1);
-      u[4] = look<0>(v2);
-      u[5] = look<1>(v2);
-      const Unit t = {top(v.a, v1.a, v2.a), top(v.b, v1.b, v2.b)};
-      u[6] = look<0>(t);
-      u[7] = look<1>(t);
-    }
-  }
 };
+
+inline __m256i tops(__m256i v0, __m256i v1, __m256i v2) {
+  const __m256i low = _mm256_and_si256(_mm256_srli_epi16(v0, 6), _mm256_set1_epi8(3));
+  const __m256i middle = _mm256_and_si256(_mm256_srli_epi16(v1, 4), _mm256_set1_epi8(12));
+  const __m256i high = _mm256_and_si256(_mm256_srli_epi16(v2, 2), _mm256_set1_epi8(48));
+  return _mm256_or_si256(_mm256_or_si256(low, middle), high);
+}
+inline Unit tops(Unit v0, Unit v1, Unit v2) { return {tops(v0.a, v1.a, v2.a), tops(v0.b, v1.b, v2.b)}; }
 
 #elif defined(INTAGLIO_NEON)
 
@@ -213,47 +173,29 @@ inline Acc dot(Acc a, Unit u, const int8_t *x) {
 inline Acc dot_keys(Acc a, Unit u, const int8_t *x) { return dot(a, u, x); }
 inline Acc dot_values(Acc a, Unit u, const uint8_t *w) { return dot(a, u, (const int8_t *)w); }
 
-template <int BITS> struct Decoder {
-  static constexpr int UNITS = BITS == 3 ? 8 : BITS == 4 ? 2 : 4;
-  static constexpr int BYTES = BITS == 3 ? 192 : 64;
-  static constexpr auto BYTES_OF = looked_up<BITS, 16>(WEIGHT_BIAS);
-  const int8x16_t table = vld1q_s8(BYTES_OF.at[0]);
+template <int BITS> struct Table {
+  static constexpr auto ENTRIES = looked_up<BITS, 16>(WEIGHT_BIAS);
+  const int8x16_t entries = vld1q_s8(ENTRIES.at[0]);
+
   template <int FIELD> Unit look(Unit u) const {
     for (int i = 0; i < 4; i++) {
       uint8x16_t v = vreinterpretq_u8_s8(u.v[i]);
       if constexpr (FIELD) v = vshrq_n_u8(v, BITS * FIELD);
-      u.v[i] = vqtbl1q_s8(table, vandq_u8(v, vdupq_n_u8((1 << BITS) - 1)));
+      u.v[i] = vqtbl1q_s8(entries, vandq_u8(v, vdupq_n_u8((1 << BITS) - 1)));
     }
     return u;
   }
-  static Unit top(Unit v0, Unit v1, Unit v2) {
-    for (int i = 0; i < 4; i++) {
-      uint8x16_t t = vshrq_n_u8(vreinterpretq_u8_s8(v0.v[i]), 6);
-      t = vorrq_u8(t, vandq_u8(vshrq_n_u8(vreinterpretq_u8_s8(v1.v[i]), 4), vdupq_n_u8(12)));
-      t = vorrq_u8(t, vandq_u8(vshrq_n_u8(vreinterpretq_u8_s8(v2.v[i]), 2), vdupq_n_u8(48)));
-      v0.v[i] = vreinterpretq_s8_u8(t);
-    }
-    return v0;
-  }
-  void block(const uint8_t *p, Unit *u) const {
-    const Unit v = load_unit(p);
-    u[0] = look<0>(v);
-    u[1] = look<1>(v);
-    if constexpr (BITS == 2) {
-      u[2] = look<2>(v);
-      u[3] = look<3>(v);
-    }
-    if constexpr (BITS == 3) {
-      const Unit v1 = load_unit(p + 64), v2 = load_unit(p + 128), t = top(v, v1, v2);
-      u[2] = look<0>(v1);
-      u[3] = look<1>(v1);
-      u[4] = look<0>(v2);
-      u[5] = look<1>(v2);
-      u[6] = look<0>(t);
-      u[7] = look<1>(t);
-    }
-  }
 };
+
+inline Unit tops(Unit v0, Unit v1, Unit v2) {
+  for (int i = 0; i < 4; i++) {
+    uint8x16_t t = vshrq_n_u8(vreinterpretq_u8_s8(v0.v[i]), 6);
+    t = vorrq_u8(t, vandq_u8(vshrq_n_u8(vreinterpretq_u8_s8(v1.v[i]), 4), vdupq_n_u8(12)));
+    t = vorrq_u8(t, vandq_u8(vshrq_n_u8(vreinterpretq_u8_s8(v2.v[i]), 2), vdupq_n_u8(48)));
+    v0.v[i] = vreinterpretq_s8_u8(t);
+  }
+  return v0;
+}
 
 #else // portable
 
@@ -288,30 +230,47 @@ inline Acc dot(Acc a, const Unit &u, const int8_t *x) { return dot_any(a, u, x);
 inline Acc dot_keys(Acc a, const Unit &u, const int8_t *x) { return dot_any(a, u, x); }
 inline Acc dot_values(Acc a, const Unit &u, const uint8_t *w) { return dot_any(a, u, w); }
 
-template <int BITS> struct Decoder {
-  static constexpr int UNITS = BITS == 3 ? 8 : BITS == 4 ? 2 : 4;
-  static constexpr int BYTES = BITS == 3 ? 192 : 64;
-  static constexpr const int8_t *values = CODE_VALUES[BITS - 2];
-  void block(const uint8_t *p, Unit *u) const {
-    constexpr int mask = (1 << BITS) - 1;
-    for (int i = 0; i < 64; i++) {
-      if constexpr (BITS == 3) {
-        const int top = p[i] >> 6 | p[i + 64] >> 6 << 2 | p[i + 128] >> 6 << 4;
-        for (int part = 0; part < 3; part++) {
-          u[2 * part].v[i] = values[p[i + 64 * part] & mask];
-          u[2 * part + 1].v[i] = values[p[i + 64 * part] >> 3 & mask];
-        }
-        u[6].v[i] = values[top & mask];
-        u[7].v[i] = values[top >> 3];
-      } else {
-        for (int field = 0; field < UNITS; field++)
-          u[field].v[i] = values[p[i] >> BITS * field & mask];
-      }
-    }
+template <int BITS> struct Table {
+  template <int FIELD> Unit look(Unit u) const {
+    for (int i = 0; i < 64; i++)
+      u.v[i] = CODE_VALUES[BITS - 2][uint8_t(u.v[i]) >> BITS * FIELD & ((1 << BITS) - 1)];
+    return u;
   }
 };
 
+inline Unit tops(Unit v0, const Unit &v1, const Unit &v2) {
+  for (int i = 0; i < 64; i++)
+    v0.v[i] = int8_t(uint8_t(v0.v[i]) >> 6 | uint8_t(v1.v[i]) >> 6 << 2 | uint8_t(v2.v[i]) >> 6 << 4);
+  return v0;
+}
+
 #endif
+
+// Blocks of codes to units of weights. Table::look<FIELD>(bytes) gives the weights whose codes are
+// bits BITS * FIELD and up of every byte; tops() joins the two top bits of three bytes to six.
+template <int BITS> struct Decoder : Table<BITS> {
+  static constexpr int UNITS = BITS == 3 ? 8 : BITS == 4 ? 2 : 4;
+  static constexpr int BYTES = BITS == 3 ? 192 : 64;
+
+  void block(const uint8_t *p, Unit *u) const {
+    pair(load_unit(p), u);
+    if constexpr (BITS == 2) {
+      u[2] = this->template look<2>(load_unit(p));
+      u[3] = this->template look<3>(load_unit(p));
+    }
+    if constexpr (BITS == 3) {
+      pair(load_unit(p + 64), u + 2);
+      pair(load_unit(p + 128), u + 4);
+      pair(tops(load_unit(p), load_unit(p + 64), load_unit(p + 128)), u + 6);
+    }
+  }
+
+private:
+  void pair(const Unit &bytes, Unit *u) const {
+    u[0] = this->template look<0>(bytes);
+    u[1] = this->template look<1>(bytes);
+  }
+};
 
 // Biases that the sums above contain, to be taken off by who reads them.
 #if defined(INTAGLIO_AVX512) || defined(INTAGLIO_AVX2)
