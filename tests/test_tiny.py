@@ -43,9 +43,9 @@ def test_from_a_checkpoint_to_a_chip_that_speaks(run, tmp_path, monkeypatch):
         assert proof["cycles"]["simulated"] == proof["cycles"]["planned"]
 
         asked = ("generate", "chip", "-p", "the list of", "-n", "12", *how)
-        golden, rtl = run(*asked), run(*asked, "--engine", "rtl")
-        assert (golden["engine"], rtl["engine"]) == ("golden", "rtl")
-        assert golden["text"] == rtl["text"]
-        assert golden["chip"] == rtl["chip"]
-        assert proof["text"].startswith(golden["text"]), "verify goes on beyond the end of text"
+        twin, rtl = run(*asked), run(*asked, "--engine", "rtl")
+        assert (twin["engine"], rtl["engine"]) == ("twin", "rtl")
+        assert twin["text"] == rtl["text"]
+        assert twin["chip"] == rtl["chip"]
+        assert proof["text"].startswith(twin["text"]), "verify goes on beyond the end of text"
     assert proof["build_seconds"] == 0, "the simulator was in the cache"
