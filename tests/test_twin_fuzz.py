@@ -454,6 +454,18 @@ def test_parts_of_a_model_are_legal_or_refused(data):
     spoiled_call(data, what, arguments)
 
 
+@pytest.mark.parametrize("scalar", [np.timedelta64(3, "s"), np.datetime64("2020"), b"12345678"])
+def test_a_buffer_that_is_no_array_is_refused(scalar):
+    """NumPy's time scalars have a buffer without strides, which nanobind would follow."""
+    arguments: list[Any] = [KERNELS[0], np.zeros(8, np.int32), (1, 40000, 50), 8]
+    assert call(_native.norm, arguments) is not None
+    arguments[1] = scalar
+    assert call(_native.norm, arguments) is None
+    arguments = list(model_arguments())
+    arguments[4] = scalar
+    assert call(_native.Model, arguments) is None
+
+
 def test_an_adapter_in_use_or_of_another_model_is_refused():
     made, other = (_native.Model(*model_arguments()) for _ in range(2))
     part = case()[1]["it"].parts[0, "o"]

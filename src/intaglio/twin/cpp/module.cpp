@@ -23,9 +23,37 @@ namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace intaglio {
+
+// A NumPy array. Whatever else has a buffer is refused: nanobind follows the strides of every
+// buffer, and NumPy's own timedelta64 and datetime64 scalars have none.
+template <class T, int N>
+struct Array : nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu> {};
+
+} // namespace intaglio
+
+namespace nanobind::detail {
+
+template <class T, int N> struct type_caster<intaglio::Array<T, N>> {
+  using Base = ndarray<const T, ndim<N>, c_contig, device::cpu>;
+  using Own = intaglio::Array<T, N>;
+  NB_TYPE_CASTER(Own, make_caster<Base>::Name)
+
+  template <class Flags>
+  bool from_python(handle source, Flags flags, cleanup_list *cleanup) noexcept {
+    static PyObject *const kind = object(module_::import_("numpy").attr("ndarray")).release().ptr();
+    make_caster<Base> base;
+    if (PyObject_IsInstance(source.ptr(), kind) != 1 || !base.from_python(source, flags, cleanup))
+      return PyErr_Clear(), false;
+    static_cast<Base &>(value) = std::move(base.value);
+    return true;
+  }
+};
+
+} // namespace nanobind::detail
+
+namespace intaglio {
 namespace {
 
-template <class T, int N> using Array = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
 template <class T> using Made = nb::ndarray<nb::numpy, T>;
 
 const Engine &engine_named(const std::string &name) {
