@@ -363,10 +363,10 @@ def sides_of(shape: str, options: argparse.Namespace) -> tuple[Architecture, dic
     """The architecture of a shape and the file of every side."""
     a, chip = architecture_of(shape), options.chip.get(shape)
     if chip:
-        model = ModelFile(chip / "model.safetensors")
-        if replace(model.architecture, context=a.context) != a:
-            raise SystemExit(f"{chip} must be a chip of shape {shape}, not {model.architecture}")
-        a = model.architecture
+        found = ModelFile(chip / "model.safetensors").architecture
+        if replace(found, context=a.context, tied=a.tied) != a:  # a chip's head is its own
+            raise SystemExit(f"{chip} must be a chip of shape {shape}, not {found}")
+        a = replace(a, context=found.context)
     files: dict[str, Path] = {}
     if "twin" in options.sides:
         random = None if chip else model_file(shape, a, options.folder, options.bits)

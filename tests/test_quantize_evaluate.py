@@ -51,3 +51,53 @@ def test_cut_refuses_what_predicts_nothing():
         cut([1], 8)
     with pytest.raises(BadInput, match="window must be at least 3 tokens, not 2"):
         cut([1, 2, 3], 2, begin=[0])
+
+
+def test_windows_together_are_scored_as_one_by_one():
+    rng = np.random.default_rng(5)
+    windows = [rng.integers(0, 16, n) for n in (9, 2, 70, 33, 5)]
+    weights = rng.standard_normal((16, 16))
+    asked: list[int] = []
+
+    def watched():
+        for index, window in enumerate(windows):
+            asked.append(index)
+            yield window
+
+    alone = score(lambda ids: weights[ids], windows, len)
+    assert score(lambda ids: weights[ids], watched(), len, together=3) == alone
+    assert asked == [0, 1, 2, 3, 4]
+
+
+def test_a_window_is_asked_for_when_a_thread_is_free():
+    """Not all at once: a long text's progress is that of its windows."""
+    begun: list[int] = []
+    windows = [np.arange(4)] * 8
+
+    def watched():
+        for index, window in enumerate(windows):
+            assert index - len(begun) < 2
+            yield window
+
+    def forward(ids: np.ndarray) -> np.ndarray:
+        begun.append(1)
+        return np.zeros((len(ids), 4))
+
+    assert score(forward, watched(), len, together=2).tokens == 24
+
+
+def test_an_error_in_a_window_ends_the_score():
+    def forward(ids: np.ndarray) -> np.ndarray:
+        raise BadInput("no such token")
+
+    for together in (1, 2):
+        with pytest.raises(BadInput, match="no such token"):
+            score(forward, [np.arange(3)] * 5, len, together=together)
+
+
+def test_surprise_of_huge_and_of_integer_logits():
+    """Differences, not logits, are rounded to single precision."""
+    logits = np.array([[1 << 30, (1 << 30) - 4096], [0, 0]], np.int32)
+    want = -math.log(1 / (1 + math.exp(-1)))
+    assert surprise(logits, np.array([1, 0])) == pytest.approx(want, rel=1e-6)
+    assert surprise(logits, np.array([1, 1])) == pytest.approx(want + 1, rel=1e-6)

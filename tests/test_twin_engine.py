@@ -614,6 +614,17 @@ def test_memory_is_what_is_packed(shape):
     assert twin.sequence().memory.bytes == twin.memory["sequence"]
 
 
+@pytest.mark.parametrize("engine", ["native", "numpy"])
+def test_memory_of_weights_counts_adapters(engine):
+    model = shaped_model(next(iter(SHAPES)))
+    adapter = random_adapter(model)
+    sizes = [
+        Twin(model, engine=engine, adapters=a).memory["weights"] for a in ({}, {"it": adapter})
+    ]
+    codes = sum(part.down.size + part.up.size for part in adapter.parts.values())
+    assert sizes[1] - sizes[0] >= codes
+
+
 RESIDENT = """
 import gc, sys
 from pathlib import Path

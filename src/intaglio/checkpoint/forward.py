@@ -6,6 +6,7 @@ i + w/2 turn together, at position p by the angle p * frequency[i]:
 """
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -63,6 +64,7 @@ class FloatModel:
         self.architecture = checkpoint.architecture
         self._checkpoint = checkpoint
         self._kept: dict[str, np.ndarray] | None = {} if cache else None
+        self._reading = threading.Lock()
         self._frequencies = rope_frequencies(self.architecture)
 
     def logits(self, ids: np.ndarray, tap: Tap | None = None) -> np.ndarray:
@@ -137,7 +139,9 @@ class FloatModel:
         if name == "head" and self.architecture.tied:
             name = "embedding"
         if name not in self._kept:
-            self._kept[name] = self._checkpoint.tensor(name)
+            with self._reading:  # threads that want the same wait for one
+                if name not in self._kept:
+                    self._kept[name] = self._checkpoint.tensor(name)
         return self._kept[name]
 
     def _checked(self, ids: np.ndarray) -> np.ndarray:

@@ -114,7 +114,7 @@ class TwinSource:
 
     def logits(self, tokens: np.ndarray) -> np.ndarray:
         """See :class:`Source`."""
-        return self.twin.logits(tokens, self.sequence)
+        return self.twin.logits(tokens, self.twin.sequence(self.sequence.adapter))
 
     def close(self) -> None:
         """Nothing runs."""

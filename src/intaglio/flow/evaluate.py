@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from intaglio.checkpoint import FloatModel
 from intaglio.checkpoint.peft import Merged
@@ -15,6 +16,7 @@ from intaglio.flow.origin import checkpoint_of
 from intaglio.flow.package import Package
 from intaglio.flow.progress import Progress, silent
 from intaglio.quantize import Forward, Score, cut, growth_percent, score
+from intaglio.twin import processors
 
 
 def evaluate_package(
@@ -51,14 +53,16 @@ def evaluate_package(
     def size(ids: Sequence[int]) -> int:
         return len(tokenizer.decode_bytes(ids))
 
-    def scored(name: str, forward: Forward) -> Score:
-        return score(forward, watch(windows, f"evaluating {name}", progress), size)
+    def scored(name: str, forward: Forward, together: int) -> Score:
+        watched = watch(windows, f"evaluating {name}", progress)
+        return score(forward, watched, size, together=together)
 
     weights = Merged(checkpoint, chosen.source) if chosen else checkpoint
-    scores = {"float": scored("float", FloatModel(weights).logits)}
+    with threadpool_limits(1):  # a window per processor: only its products could use more
+        scores = {"float": scored("float", FloatModel(weights).logits, processors())}
     source = open_source(package, engine, progress, chosen)
-    try:
-        scores["chip"] = scored("chip", source.logits)
+    try:  # one of the twin's windows is looked at while the next is run
+        scores["chip"] = scored("chip", source.logits, 2 if engine == "twin" else 1)
     finally:
         source.close()
     return {

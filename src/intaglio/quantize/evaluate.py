@@ -1,7 +1,9 @@
 """How well any forward function predicts a text: perplexity and bits per byte."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,29 +55,52 @@ def cut(
 
 def surprise(logits: np.ndarray, ids: np.ndarray) -> float:
     """Nats by which ``logits`` [T, vocabulary] were surprised by ``ids`` [T] after the first."""
-    scale = 2.0**-LOGIT_FRACTION if np.issubdtype(logits.dtype, np.integer) else 1.0
+    scale = np.float32(2.0**-LOGIT_FRACTION if np.issubdtype(logits.dtype, np.integer) else 1)
     total = 0.0
     for start in range(0, len(ids) - 1, ROWS):
-        rows, next_ids = logits[start : start + ROWS], ids[start + 1 : start + 1 + ROWS]
-        nats = rows[: len(next_ids)].astype(np.float64) * scale
-        chosen = np.take_along_axis(nats, next_ids[:, None], 1)[:, 0]
-        largest = nats.max(1)
-        nats -= largest[:, None]
-        np.exp(nats, out=nats)
-        total += float((largest + np.log(nats.sum(1)) - chosen).sum())
+        next_ids = ids[start + 1 : start + 1 + ROWS]
+        rows = logits[start : start + len(next_ids)]
+        below = rows - rows.max(1, keepdims=True)  # exact where the logits are integers
+        chosen = np.take_along_axis(below, next_ids[:, None], 1).astype(np.float64) * float(scale)
+        powers = np.multiply(below, scale, dtype=np.float32)
+        np.exp(powers, out=powers)
+        total += float(np.log(powers.sum(1, dtype=np.float64)).sum() - chosen.sum())
     return total
 
 
 def score(
-    forward: Forward, windows: Iterable[np.ndarray], count_bytes: Callable[[Sequence[int]], int]
+    forward: Forward,
+    windows: Iterable[np.ndarray],
+    count_bytes: Callable[[Sequence[int]], int],
+    *,
+    together: int = 1,
 ) -> Score:
-    """Score ``forward`` on windows of tokens; ``count_bytes`` measures tokens as text."""
-    tokens, size, nats = 0, 0, 0.0
-    for ids in windows:
-        nats += surprise(forward(ids), ids)
-        tokens += len(ids) - 1
-        size += count_bytes(ids[1:].tolist())
-    return Score(tokens, size, nats)
+    """Score ``forward`` on windows of tokens; ``count_bytes`` measures tokens as text.
+
+    ``together``: so many windows at once, each in a thread of its own.
+    """
+
+    def one(ids: np.ndarray) -> Score:
+        return Score(len(ids) - 1, count_bytes(ids[1:].tolist()), surprise(forward(ids), ids))
+
+    found = list(map(one, windows) if together == 1 else side_by_side(one, windows, together))
+    return Score(
+        sum(s.tokens for s in found), sum(s.bytes for s in found), sum(s.nats for s in found)
+    )
+
+
+def side_by_side(
+    use: Callable[[np.ndarray], Score], windows: Iterable[np.ndarray], together: int
+) -> Iterator[Score]:
+    """Yield ``use`` of every window in order; a window is asked for when a thread is free."""
+    waiting: deque[Future[Score]] = deque()
+    with ThreadPoolExecutor(together) as pool:
+        for window in windows:
+            waiting.append(pool.submit(use, window))
+            if len(waiting) == together:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def growth_percent(chip: Score, reference: Score) -> float:

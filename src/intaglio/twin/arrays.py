@@ -85,6 +85,8 @@ class Addition:
                 (part.up_multiplier, part.up_shift),
             )
         ]
+        constants = [array.nbytes for pair in self.narrows for array in pair]
+        self.nbytes = self.down.nbytes + self.up.nbytes + sum(constants)
 
     def __call__(self, x: Any) -> Any:
         """What joins the products [T, outputs] of inputs ``x`` [T, inputs]."""
@@ -232,9 +234,10 @@ class ArrayEngine:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all weights and constants as they are held."""
+        """Bytes of all weights and constants as they are held, those of adapters too."""
         held = [self.embedding, self.embedding_multiplier, self.rotary, self.head]
         held += [linear for layer in self.layers for linear in layer.linears.values()]
+        held += [part for parts in self.additions.values() for part in parts.values()]
         return sum(one.nbytes for one in held)
 
     @property

@@ -38,7 +38,7 @@ class Engine(Protocol):
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all weights and constants as the engine holds them."""
+        """Bytes of all weights and constants as the engine holds them, adapters' too."""
         ...
 
     @property

@@ -104,8 +104,8 @@ class NativeEngine:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all weights and constants, packed."""
-        return self.model.bytes
+        """Bytes of all weights and constants, packed, and of adapters."""
+        return self.model.bytes + sum(made.bytes for made in self.adapters.values() if made)
 
     @property
     def sequence_bytes(self) -> int:

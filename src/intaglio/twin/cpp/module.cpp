@@ -62,11 +62,22 @@ const Engine &engine_named(const std::string &name) {
   throw std::invalid_argument("engine " + name + " must be one that this processor has");
 }
 
+// An array for results, all of which are then written: its elements are not set.
 template <class T> Made<T> made(std::vector<size_t> shape, T *&data) {
   size_t size = 1;
   for (size_t n : shape) size *= n;
-  data = new T[std::max<size_t>(size, 1)]();
-  nb::capsule owner(data, [](void *p) noexcept { delete[] static_cast<T *>(p); });
+  nb::capsule owner;
+  if (size * sizeof(T) >= Pages::HUGE) { // few page faults
+    auto pages = std::make_unique<Pages>(size * sizeof(T));
+    data = reinterpret_cast<T *>(pages->data);
+    owner = nb::capsule(pages.get(), [](void *p) noexcept { delete static_cast<Pages *>(p); });
+    pages.release();
+  } else {
+    std::unique_ptr<T[]> array(new T[std::max<size_t>(size, 1)]);
+    data = array.get();
+    owner = nb::capsule(data, [](void *p) noexcept { delete[] static_cast<T *>(p); });
+    array.release();
+  }
   return Made<T>(data, shape.size(), shape.data(), owner);
 }
 
@@ -388,6 +399,7 @@ public:
       require(x.data()[i] <= high && x.data()[i] >= -high - 1, "activations must fit their width");
     int32_t *y;
     Made<int32_t> result = made<int32_t>({x.shape(0), size_t(m.outputs)}, y);
+    Busy busy(lock);
     engine.linear(m, x.data(), int(x.shape(0)), lifts.data(), bits, room->scratch, y);
     return result;
   }
@@ -407,6 +419,7 @@ public:
       require(q.data()[i] <= high && q.data()[i] >= -high - 1, "queries must fit their width");
     int32_t *y;
     Made<int32_t> result = made<int32_t>({q.shape(0), q.shape(1)}, y);
+    Busy busy(lock);
     engine.attend(view, memory.view, layer, kv_head, q.data(), position, room->scratch.thread[0], y);
     return result;
   }

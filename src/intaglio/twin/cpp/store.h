@@ -29,6 +29,8 @@ inline int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step 
 // Zeroed bytes of whole pages, committed when they are touched.
 class Pages {
 public:
+  static constexpr size_t HUGE = size_t(8) << 20; // bytes from which pages are large
+
   Pages() = default;
   explicit Pages(size_t size) : size(size) {
     if (!size) return;
@@ -43,7 +45,7 @@ public:
     if (got == MAP_FAILED) throw std::bad_alloc();
     data = static_cast<uint8_t *>(got);
 #ifdef MADV_HUGEPAGE
-    if (size >= size_t(8) << 20) madvise(data, size, MADV_HUGEPAGE);
+    if (size >= HUGE) madvise(data, size, MADV_HUGEPAGE);
 #endif
   }
   Pages(Pages &&other) noexcept { *this = std::move(other); }
