@@ -88,6 +88,24 @@ class Schedule:
             raise ValueError("adapted users must have a chip with side memory")
         return Run(self, users).cycles()
 
+    def check(
+        self,
+        position: int,
+        drafted: int,
+        sampling: Sampling | None = None,
+        *,
+        adapted: bool = False,
+    ) -> int:
+        """Cycles from a token's entrance at ``position`` to the last of ``drafted`` + 1 tokens.
+
+        The drafted tokens follow the first one layer behind the other, and the head says what comes
+        after each: one of them is believed if the token said before it is the same.
+        """
+        stations, entrance, done = Stations(self), 0, 0
+        for place in range(position, position + drafted + 1):
+            entrance, done = stations.send(place, entrance, sampling or Sampling(), adapted=adapted)
+        return done
+
     def _layer_fixed(self, fabrics: dict[str, FabricPlan], adapters: dict[str, AdapterPlan]) -> int:
         plan, a = self.plan, self.plan.architecture
         gaps = {
@@ -110,13 +128,42 @@ class Schedule:
         return attention + shrink + mlp + down
 
 
+class Stations:
+    """A chip's layers and head, and the edge from which each can accept another first beat."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.free = [0] * (len(schedule.plan.layers) + 1)
+
+    def send(
+        self, position: int, entrance: int, sampling: Sampling | None, *, adapted: bool = False
+    ) -> tuple[int, int]:
+        """Send a position in at an edge; without ``sampling`` the head lets it go.
+
+        Returns the edge at which the next may enter, and the one at which its token comes out.
+        """
+        schedule, beats, head = self.schedule, self.schedule.beats, len(self.free) - 1
+        ready = entrance + EMBEDDING_GAP
+        into: list[int] = []
+        for station in range(head + 1):
+            skipped = station == head and sampling is None
+            into.append(ready if skipped else max(ready, self.free[station]))
+            if station < head:
+                ready = into[station] + schedule.layer(station, position, adapted=adapted)
+        for station in range(head):
+            self.free[station] = into[station + 1] + beats
+        done = into[head]
+        if sampling is not None:
+            done += schedule.head(sampling)
+            self.free[head] = done + 1
+        return into[0] + beats, done
+
+
 class Run:
     """One run of a chip: which position enters when, and when its token comes back."""
 
     def __init__(self, schedule: Schedule, users: Sequence[User]) -> None:
-        self.schedule, self.users = schedule, users
-        stations = len(schedule.plan.layers) + 1
-        self.free = [0] * stations  # first edge at which each station can accept a first beat
+        self.stations, self.users = Stations(schedule), users
         self.ring: deque[tuple[int, int, int]] = deque()  # (edge, user, position)
         self.end = 0
 
@@ -140,31 +187,14 @@ class Run:
 
     def _pass(self, user: int, position: int, entrance: int) -> int:
         """Send a position through; return the edge at which the next may enter."""
-        schedule, beats = self.schedule, self.schedule.beats
-        wanted = position >= self.users[user].prompt - 1
-        last_station = len(self.free) - 1
-        ready = entrance + EMBEDDING_GAP
-        into: list[int] = []
-        for station in range(last_station + 1):
-            skipped = station == last_station and not wanted
-            into.append(ready if skipped else max(ready, self.free[station]))
-            if station < last_station:
-                ready = into[station] + schedule.layer(
-                    station, position, adapted=self.users[user].adapted
-                )
-        for station in range(last_station):
-            self.free[station] = into[station + 1] + beats
-        if wanted:
-            self._leave(user, position, into[last_station])
-        return into[0] + beats
-
-    def _leave(self, user: int, position: int, edge: int) -> None:
         who = self.users[user]
-        done = edge + self.schedule.head(who.sampling)
-        self.free[-1] = done + 1
-        self.end = max(self.end, done)
-        if position + 1 < who.prompt + who.generated - 1:
-            self.ring.append((done + RING, user, position + 1))
+        wanted = who.sampling if position >= who.prompt - 1 else None
+        following, done = self.stations.send(position, entrance, wanted, adapted=who.adapted)
+        if wanted is not None:
+            self.end = max(self.end, done)
+            if position + 1 < who.prompt + who.generated - 1:
+                self.ring.append((done + RING, user, position + 1))
+        return following
 
 
 EMBEDDING_GAP = 5
