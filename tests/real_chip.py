@@ -46,7 +46,7 @@ def build_chip(
             path.write_text(edit(path.read_text()))
     write_images(model, plan, rom)
     work.mkdir()
-    write_layout(work, plan.beat, plan.architecture.vocabulary)
+    write_layout(work, plan.beat, plan.architecture.vocabulary, plan)
     if whole:
         return Chip(model, plan, build(sources, TOP, HARNESS, work), rom)
     return Chip(model, plan, assemble(rtl, HARNESS, work), rom)

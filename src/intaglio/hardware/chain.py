@@ -11,19 +11,24 @@ from intaglio.hardware.head import Head
 from intaglio.hardware.layer import Layer, gated_clock, place_constant, probe
 from intaglio.hardware.library import Library
 from intaglio.hardware.port import (
+    ADAPTED,
     COMMAND,
-    HEADER,
     RESULT,
     SETTINGS,
     TOKEN_BITS,
+    command_layout,
+    header_layout,
     logits_layout,
     residual_signature,
+    side_layout,
 )
 from intaglio.plan.chip import ChipPlan
 from intaglio.plan.tiling import FabricPlan
 
-ENTRY = data.StructLayout({"token": TOKEN_BITS, "header": HEADER})
-"""What enters the embedding."""
+
+def entry_layout(plan: ChipPlan) -> data.StructLayout:
+    """What enters the embedding."""
+    return data.StructLayout({"token": TOKEN_BITS, "header": header_layout(plan)})
 
 
 class Chain(wiring.Component):
@@ -31,7 +36,7 @@ class Chain(wiring.Component):
 
     Members
     -------
-    command : stream of tokens to run and settings of slots, see ``COMMAND``
+    command : stream of tokens to run, settings of slots and writes, see :func:`command_layout`
     result : stream of generated tokens, see ``RESULT``
     logits : stream of logits, used in host sampling mode only
     busy : ``Out(1)``, something is inside
@@ -50,7 +55,7 @@ class Chain(wiring.Component):
         connect(m, wiring.flipped(self.command), ends.command)
         connect(m, ends.result, wiring.flipped(self.result))
         connect(m, ends.logits, wiring.flipped(self.logits))
-        source, busy = ends.first, [ends.busy]
+        source, busy, before = ends.first, [ends.busy], ends
         for index, fabrics in enumerate(self.plan.layers):
             enable = Signal(name=f"enable_{index}")
             layer = self.library.place(
@@ -63,8 +68,14 @@ class Chain(wiring.Component):
                 layer.root.eq(ClockSignal()),
                 layer.id.eq(index),
             ]
+            if self.plan.adapter_rank:  # writes pass on, a layer per cycle
+                m.d.comb += [
+                    enable.eq(layer.busy | source.valid | before.next_side_valid),
+                    layer.side.eq(before.next_side),
+                    layer.side_valid.eq(before.next_side_valid),
+                ]
             busy.append(layer.busy)
-            source = layer.o
+            source, before = layer.o, layer
         connect(m, source, ends.last)
         m.d.comb += self.busy.eq(Cat(*busy).any())
         return m
@@ -73,9 +84,9 @@ class Chain(wiring.Component):
 def port_members(plan: ChipPlan) -> dict:
     """The members of the host port."""
     return {
-        "command": In(stream.Signature(COMMAND)),
+        "command": In(stream.Signature(command_layout(plan))),
         "result": Out(stream.Signature(RESULT)),
-        "logits": Out(stream.Signature(logits_layout(plan.beat, LOGIT.bits))),
+        "logits": Out(stream.Signature(logits_layout(plan.beat, LOGIT.bits, header_layout(plan)))),
         "busy": Out(1),
     }
 
@@ -93,17 +104,25 @@ class Ends(wiring.Component):
     command, result, logits, busy : as of :class:`Chain`
     first : residual stream to the first layer
     last : residual stream from the last layer
+    next_side, next_side_valid : with side memory, ``Out``: writes on their way to the layers
     """
 
     def __init__(self, *, library: Library, plan: ChipPlan) -> None:
         self.library, self.plan = library, plan
-        residual = residual_signature(plan.beat)
-        super().__init__({**port_members(plan), "first": Out(residual), "last": In(residual)})
+        residual = residual_signature(plan)
+        side = (
+            {"next_side": Out(side_layout(plan)), "next_side_valid": Out(1)}
+            if plan.adapter_rank
+            else {}
+        )
+        super().__init__(
+            {**port_members(plan), "first": Out(residual), "last": In(residual), **side}
+        )
 
     def elaborate(self, platform) -> Module:
         m = Module()
         m.submodules.ring = ring = SyncFIFO(
-            width=HEADER.size + TOKEN_BITS, depth=max(self.plan.slots, 2)
+            width=entry_layout(self.plan).size, depth=max(self.plan.slots, 2)
         )
         settings = self._settings(m)
         entry = self._entry(m, ring)
@@ -121,7 +140,17 @@ class Ends(wiring.Component):
             self.busy.eq(entry.busy | ring.r_rdy | head.busy),
         ]
         self._exit(m, head, settings, ring)
+        if self.plan.adapter_rank:
+            self._send_side(m, entry.busy | ring.r_rdy | head.busy)
         return m
+
+    def _send_side(self, m: Module, busy: Value) -> None:
+        """Writes go to the first layer a cycle after they came."""
+        command = self.command.payload
+        m.d.comb += self.busy.eq(busy | self.next_side_valid)
+        m.d.sync += self.next_side_valid.eq(self.command.valid & command.write)
+        with m.If(self.command.valid & command.write):
+            m.d.sync += self.next_side.eq(command.side)
 
     def _settings(self, m: Module) -> list[dict[str, Signal]]:
         """The settings of every slot, written by commands."""
@@ -142,7 +171,11 @@ class Ends(wiring.Component):
             plan=self.plan,
         )  # fmt: skip
         command = self.command.payload
-        header = Signal(HEADER)
+        header = Signal(header_layout(self.plan))
+        beside = command.kind  # commands that do not enter the chain
+        if self.plan.adapter_rank:
+            beside = command.kind | command.write
+            m.d.comb += [header[name].eq(command[name]) for name in ADAPTED]
         m.d.comb += [
             header.slot.eq(command.slot),
             header.epoch.eq(command.epoch),
@@ -155,12 +188,12 @@ class Ends(wiring.Component):
                 Value.cast(entry.i.payload).eq(ring.r_data),
                 ring.r_en.eq(entry.i.ready),
             ]
-        with m.Elif(~command.kind):
+        with m.Elif(~beside):
             m.d.comb += [
                 entry.i.valid.eq(self.command.valid),
                 Value.cast(entry.i.payload).eq(Cat(command.token, header)),
             ]
-        m.d.comb += self.command.ready.eq(command.kind | (entry.i.ready & ~ring.r_rdy))
+        m.d.comb += self.command.ready.eq(beside | (entry.i.ready & ~ring.r_rdy))
         return entry
 
     def _exit(self, m: Module, head, slots: list[dict[str, Signal]], ring: SyncFIFO) -> None:
@@ -178,6 +211,7 @@ class Ends(wiring.Component):
         final, fresh = Signal(), Signal()
         stopped = chosen["stop_enable"] & (head.o.payload == chosen["stop"])
         after = Signal.like(position)
+        adapted = [head.header[name] for name in ADAPTED] if self.plan.adapter_rank else []
         m.d.comb += [
             position.eq(head.header.position + 1),
             after.eq(position + 1),
@@ -192,7 +226,14 @@ class Ends(wiring.Component):
             self.result.payload.final.eq(final),
             ring.w_en.eq(self.result.valid & self.result.ready & ~final),
             ring.w_data.eq(
-                Cat(head.o.payload, head.header.slot, head.header.epoch, position, Const(1, 1))
+                Cat(
+                    head.o.payload,
+                    head.header.slot,
+                    head.header.epoch,
+                    position,
+                    Const(1, 1),
+                    *adapted,
+                )
             ),
         ]
 
@@ -211,8 +252,8 @@ class Entry(wiring.Component):
         self.library, self.plan = library, plan
         super().__init__(
             {
-                "i": In(stream.Signature(ENTRY)),
-                "o": Out(residual_signature(plan.beat)),
+                "i": In(stream.Signature(entry_layout(plan))),
+                "o": Out(residual_signature(plan)),
                 "busy": Out(1),
             }
         )
@@ -236,7 +277,8 @@ class Entry(wiring.Component):
                 "rom", p_NAME=name, p_WIDTH=width, p_DEPTH=depth, i_clk=gated.clock, i_id=number,
                 i_address=address, o_data=Value.cast(word),
             )  # fmt: skip
-        header, sent, inside = Signal(HEADER), Signal(range(beats + 1)), Signal()
+        layout = header_layout(self.plan)
+        header, sent, inside = Signal(layout), Signal(range(beats + 1)), Signal()
         m.d.comb += [
             self.busy.eq(inside),
             block.shift.eq(place_constant(m, "embedding_shift", number, 6)),

@@ -10,7 +10,7 @@ from intaglio.hardware.layer import gated_clock, place_norm_constants, probe
 from intaglio.hardware.library import Library
 from intaglio.hardware.linear import Linear
 from intaglio.hardware.norm import Norm
-from intaglio.hardware.port import HEADER, TOKEN_BITS, logits_layout, residual_signature
+from intaglio.hardware.port import TOKEN_BITS, header_layout, logits_layout, residual_signature
 from intaglio.hardware.sampler import Sampler
 from intaglio.plan.chip import ChipPlan
 
@@ -25,7 +25,7 @@ class Head(wiring.Component):
     -------
     root : ``In(1)``, the free-running clock; the head's own may stop while it is idle
     i : residual stream
-    header : ``Out(HEADER)``, the position inside
+    header : ``Out``, of the position inside
     beta, top_k, top_p, seed, host : ``In``, the settings of the header's slot
     o : stream of the chosen token
     logits : stream of logits, one beat at a time
@@ -34,18 +34,19 @@ class Head(wiring.Component):
 
     def __init__(self, *, library: Library, plan: ChipPlan) -> None:
         self.library, self.plan = library, plan
+        header = header_layout(plan)
         super().__init__(
             {
                 "root": In(1),
-                "i": In(residual_signature(plan.beat)),
-                "header": Out(HEADER),
+                "i": In(residual_signature(plan)),
+                "header": Out(header),
                 "beta": In(20),
                 "top_k": In(7),
                 "top_p": In(17),
                 "seed": In(64),
                 "host": In(1),
                 "o": Out(stream.Signature(TOKEN_BITS)),
-                "logits": Out(stream.Signature(logits_layout(plan.beat, LOGIT.bits))),
+                "logits": Out(stream.Signature(logits_layout(plan.beat, LOGIT.bits, header))),
                 "busy": Out(1),
             }
         )
@@ -57,7 +58,7 @@ class Head(wiring.Component):
         columns = -(-plan.architecture.vocabulary // beat)
 
         inside, receiving, wanted = Signal(), Signal(), Signal()
-        header = Signal(HEADER)
+        header = Signal(header_layout(plan))
         received, sent = Signal(range(beats + 1)), Signal(range(columns + 1))
         enable = Signal()
         norm = self.library.place(

@@ -6,16 +6,25 @@ from amaranth.hdl import Cat, ClockSignal, Instance, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
+from intaglio.golden.model import MATRICES
 from intaglio.golden.number import ATTENTION, GATE, KEY, PRODUCT, RESIDUAL, ROTARY, UP, VALUE, Int
+from intaglio.hardware.adapted import Adapted
 from intaglio.hardware.attention import Attention
 from intaglio.hardware.gate import Gate
 from intaglio.hardware.library import Library
 from intaglio.hardware.linear import Linear
 from intaglio.hardware.norm import Norm
-from intaglio.hardware.port import HEADER, POSITION_BITS, PROBES, residual_signature
+from intaglio.hardware.port import (
+    POSITION_BITS,
+    PROBES,
+    header_layout,
+    residual_signature,
+    side_layout,
+)
 from intaglio.hardware.residual import Residual
 from intaglio.hardware.rotary import Rotary
 from intaglio.hardware.shrink import Shrink
+from intaglio.plan.adapter import layer_adapters
 from intaglio.plan.chip import ChipPlan
 from intaglio.plan.tiling import GROUPS, FabricPlan
 
@@ -74,18 +83,31 @@ class Layer(wiring.Component):
     root : ``In(1)``, the free-running clock; the layer's own may stop while it is idle
     id : ``In(16)``, the layer's number: names its ROM images
     i, o : residual streams
-    busy : ``Out(1)``, a position is inside
+    busy : ``Out(1)``, a position is inside, or a write
+    side, side_valid, next_side, next_side_valid : with side memory, writes, see
+        :func:`~intaglio.hardware.port.side_layout`: every layer passes all of them on
     """
 
     def __init__(self, *, library: Library, plan: ChipPlan, fabrics: dict[str, FabricPlan]) -> None:
         self.library, self.plan, self.fabrics = library, plan, fabrics
+        self.adapters, side = {}, {}
+        if plan.adapter_rank:
+            self.adapters = layer_adapters(
+                fabrics, plan.adapter_rank, plan.beat, plan.adapter_count
+            )
+            layout = side_layout(plan)
+            side = {
+                "side": In(layout), "side_valid": In(1),
+                "next_side": Out(layout), "next_side_valid": Out(1),
+            }  # fmt: skip
         super().__init__(
             {
                 "root": In(1),
                 "id": In(16),
-                "i": In(residual_signature(plan.beat)),
-                "o": Out(residual_signature(plan.beat)),
+                "i": In(residual_signature(plan)),
+                "o": Out(residual_signature(plan)),
                 "busy": Out(1),
+                **side,
             }
         )
 
@@ -94,7 +116,7 @@ class Layer(wiring.Component):
         a, beat = self.plan.architecture, self.plan.beat
         beats = a.width // beat
 
-        header = Signal(HEADER)
+        self.header = header = Signal(header_layout(self.plan))
         inside, receiving, started = Signal(), Signal(), Signal()
         received, sent = Signal(range(beats + 1)), Signal(range(beats + 1))
         first, last = Signal(), Signal()
@@ -107,7 +129,7 @@ class Layer(wiring.Component):
             ]
         m.d.comb += [
             Value.cast(norm.i.payload).eq(self.i.payload.data),
-            self.busy.eq(inside),
+            self.busy.eq(inside | self.next_side_valid if self.adapters else inside),
             first.eq(self.i.valid & self.i.ready & ~inside),
             last.eq(self.o.valid & self.o.ready & (sent == beats - 1)),
         ]
@@ -123,6 +145,10 @@ class Layer(wiring.Component):
             m.d.sync += sent.eq(sent + 1)
         with m.If(last):
             m.d.sync += [inside.eq(0), received.eq(0), sent.eq(0)]
+        if self.adapters:
+            m.d.sync += self.next_side_valid.eq(self.side_valid)
+            with m.If(self.side_valid):
+                m.d.sync += self.next_side.eq(self.side)
 
         def show(op: str, source, bits: int, when: Value | int = 1, payload=None) -> None:
             probe(
@@ -174,21 +200,40 @@ class Layer(wiring.Component):
         return block
 
     def _linear(self, m: Module, group: str, source, to: dict[str, Int], lift: Value | int = 0):
-        clock_enable = Signal()
         names = GROUPS[group]
-        linear = self._place(
-            m, Linear, gated_clock(m, clock_enable, self.root),
-            matrices=tuple((name, self.fabrics[name], to[name]) for name in names),
-            order="parallel" if group == "mlp" else "sequence",
-            beat=self.plan.beat,
-        )  # fmt: skip
-        connect(m, source, linear.i)
-        m.d.comb += [
-            clock_enable.eq(linear.busy | source.valid),
-            linear.id.eq(self.id),
-            linear.lift.eq(lift),
-        ]
+        parameters = {
+            "matrices": tuple((name, self.fabrics[name], to[name]) for name in names),
+            "order": "parallel" if group == "mlp" else "sequence",
+            "beat": self.plan.beat,
+        }
+        if self.adapters:
+            linear = self._adapted(m, names, parameters)
+            connect(m, source, linear.i)
+        else:
+            enable = Signal(name="clock_enable")
+            linear = self._place(m, Linear, gated_clock(m, enable, self.root), **parameters)
+            connect(m, source, linear.i)
+            m.d.comb += enable.eq(linear.busy | source.valid)
+        m.d.comb += [linear.id.eq(self.id), linear.lift.eq(lift)]
         return linear
+
+    def _adapted(self, m: Module, names: tuple[str, ...], parameters: dict):
+        """The matrices with their adapters, which take the writes that are for them."""
+        block = self._place(
+            m, Adapted, Gated(ClockSignal(), ResetSignal()), library=self.library,
+            adapters=tuple(self.adapters[name] for name in names), **parameters,
+        )  # fmt: skip
+        side, first = self.next_side, MATRICES.index(names[0])
+        mine = (side.matrix >= first) & (side.matrix < first + len(names))
+        m.d.comb += [
+            block.root.eq(self.root),
+            block.enable.eq(self.header.adapted),
+            block.number.eq(self.header.adapter),
+            block.write.valid.eq(self.next_side_valid & (side.layer == self.id) & mine),
+            block.write.payload.matrix.eq(side.matrix - first),
+            *(block.write.payload[name].eq(side[name]) for name in ("lane", "word", "data")),
+        ]
+        return block
 
     def _shrink(self, m: Module, source, length: int, wide: Int, bits: int):
         clock_enable = Signal()

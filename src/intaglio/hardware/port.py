@@ -2,10 +2,15 @@
 
 from amaranth.lib import data, stream
 
+from intaglio.golden.number import RANK_LIMIT
+from intaglio.plan.adapter import CONSTANT_BITS
+from intaglio.plan.chip import ChipPlan
+
 SLOT_BITS = 8
 EPOCH_BITS = 8
 POSITION_BITS = 20
 TOKEN_BITS = 20
+ADAPTER_BITS = 8
 
 COMMAND = data.StructLayout(
     {
@@ -45,19 +50,59 @@ HEADER = data.StructLayout(
 )
 """What travels beside every residual vector."""
 
+ADAPTED = {"adapted": 1, "adapter": ADAPTER_BITS}
+"""With side memory: a position runs with an adapter, and with which."""
+
 SETTINGS = (
     "epoch", "beta", "top_k", "top_p", "seed", "host", "limit", "stop", "stop_enable",
 )  # fmt: skip
 
 
-def logits_layout(beat: int, bits: int) -> data.StructLayout:
+def header_layout(plan: ChipPlan) -> data.StructLayout:
+    """What travels beside the residual in a chip of this plan."""
+    return data.StructLayout({**HEADER.members, **ADAPTED}) if plan.adapter_rank else HEADER
+
+
+def command_layout(plan: ChipPlan) -> data.StructLayout:
+    """What the host of a chip of this plan sends.
+
+    With side memory a token is run with an adapter or none; and a command whose ``write`` is set is
+    neither a token nor settings, but one write.
+    """
+    if not plan.adapter_rank:
+        return COMMAND
+    return data.StructLayout({**COMMAND.members, **ADAPTED, "write": 1, "side": side_layout(plan)})
+
+
+def side_layout(plan: ChipPlan) -> data.StructLayout:
+    """One write into side memory, as it passes from layer to layer.
+
+    ``matrix``: its number in a layer. The rest is of
+    :func:`~intaglio.hardware.side_memory.write_layout`.
+    """
+    blocks = [block for layer in plan.adapters for block in layer.values()]
+    words = max(block.count * max(block.words, block.constant_words) for block in blocks)
+    return data.StructLayout(
+        {
+            "layer": 16,
+            "matrix": 3,
+            "lane": range(RANK_LIMIT + 1),
+            "word": range(max(words, 2)),
+            "data": plan.beat * CONSTANT_BITS,
+        }
+    )
+
+
+def logits_layout(beat: int, bits: int, header: data.StructLayout = HEADER) -> data.StructLayout:
     """One beat of logits in host sampling mode, element 0 in the low bits of ``data``."""
-    return data.StructLayout({"header": HEADER, "data": beat * bits})
+    return data.StructLayout({"header": header, "data": beat * bits})
 
 
-def residual_signature(beat: int) -> stream.Signature:
+def residual_signature(plan: ChipPlan) -> stream.Signature:
     """The stream between layers: a header and ``beat`` elements of 32 bits."""
-    return stream.Signature(data.StructLayout({"header": HEADER, "data": beat * 32}))
+    return stream.Signature(
+        data.StructLayout({"header": header_layout(plan), "data": plan.beat * 32})
+    )
 
 
 PROBES = (

@@ -21,9 +21,11 @@ from collections.abc import Iterator
 import numpy as np
 from amaranth.lib import data
 
-from intaglio.golden.adapter import LowRank
+from intaglio.golden.adapter import Adapter, LowRank
+from intaglio.golden.model import MATRICES
 from intaglio.golden.number import MULTIPLIER_BITS
 from intaglio.plan.adapter import CONSTANT_BITS, AdapterPlan
+from intaglio.plan.chip import ChipPlan
 
 Write = dict[str, int]
 """``lane``, ``word``, ``data`` of one write."""
@@ -60,6 +62,20 @@ def side_memory_writes(
     for word, values in enumerate(constants, number * shape.constant_words):
         packed = sum(int(value) << CONSTANT_BITS * i for i, value in enumerate(values))
         yield {"lane": shape.lanes, "word": word, "data": packed}
+
+
+def chip_writes(
+    adapter: Adapter | None, plan: ChipPlan, number: int = 0
+) -> Iterator[dict[str, int]]:
+    """Every write of :func:`~intaglio.hardware.port.side_layout` that puts an adapter in place.
+
+    None: addends of 0 everywhere. Raises :class:`ValueError` where a part does not fit.
+    """
+    parts = adapter.parts if adapter else {}
+    for layer, blocks in enumerate(plan.adapters):
+        for matrix, name in enumerate(MATRICES):
+            for write in side_memory_writes(parts.get((layer, name)), blocks[name], number):
+                yield {"layer": layer, "matrix": matrix, **write}
 
 
 def weight_words(part: LowRank | None, shape: AdapterPlan) -> np.ndarray:

@@ -7,7 +7,10 @@
 // which depends on what is offered there; hence the order in eval().
 #pragma once
 
+#include <algorithm>
 #include <memory>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <verilated.h>
@@ -20,8 +23,34 @@ struct Layer {
     virtual void final() = 0;
     CData *clk, *root, *rst, *busy, *i_valid, *i_ready, *o_valid, *o_ready;
     EData *i_payload, *o_payload;
+    EData *side = nullptr, *next_side = nullptr;  // null without side memory
+    CData *side_valid = nullptr, *next_side_valid = nullptr;
     bool clocked = true;
 };
+
+// Writes into side memory leave a station by these ports, if it has them.
+template <typename Model, typename = void>
+constexpr bool HAS_SIDE = false;
+template <typename Model>
+constexpr bool HAS_SIDE<Model, std::void_t<decltype(std::declval<Model&>().next_side_valid)>> = true;
+
+template <typename Model>
+constexpr size_t side_words() {
+    if constexpr (HAS_SIDE<Model>) return sizeof(Model::next_side) / sizeof(EData);
+    return 0;
+}
+
+template <typename Model>
+EData* next_side(Model& model) {
+    if constexpr (HAS_SIDE<Model>) return model.next_side.data();
+    return nullptr;
+}
+
+template <typename Model>
+CData* next_side_valid(Model& model) {
+    if constexpr (HAS_SIDE<Model>) return &model.next_side_valid;
+    return nullptr;
+}
 
 template <typename Model>
 struct LayerOf final : Layer {
@@ -32,6 +61,10 @@ struct LayerOf final : Layer {
         i_valid = &model.i___05Fvalid, i_ready = &model.i___05Fready;
         o_valid = &model.o___05Fvalid, o_ready = &model.o___05Fready;
         i_payload = model.i___05Fpayload.data(), o_payload = model.o___05Fpayload.data();
+        if constexpr (HAS_SIDE<Model>) {
+            side = model.side.data(), side_valid = &model.side_valid;
+            Layer::next_side = ::next_side(model), Layer::next_side_valid = ::next_side_valid(model);
+        }
     }
     void eval() override { model.eval(); }
     void final() override { model.final(); }
@@ -85,13 +118,18 @@ private:
         const bool awake = rst || _waking;
         const EData* payload = _ends.first___05Fpayload.data();
         const CData* valid = &_ends.first___05Fvalid;
+        const EData* side = next_side(_ends);
+        const CData* writes = next_side_valid(_ends);
         for (auto& layer : _layers) {
-            layer->clocked = awake || *layer->busy || *valid;
+            layer->clocked = awake || *layer->busy || *valid || (writes && *writes);
             if (layer->clocked) {
                 *layer->i_valid = *valid;
                 if (*valid) std::copy_n(payload, WORDS, layer->i_payload);
+                if (writes) *layer->side_valid = *writes;
+                if (writes && *writes) std::copy_n(side, side_words<Ends>(), layer->side);
             }
             valid = layer->o_valid, payload = layer->o_payload;
+            writes = layer->next_side_valid, side = layer->next_side;
         }
         _ends_clocked = awake || _ends.busy || command___05Fvalid || *valid;
         if (_ends_clocked) {

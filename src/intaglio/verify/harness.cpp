@@ -45,18 +45,18 @@ constexpr uint64_t RESET_CYCLES = 4;
 
 // ---- the protocol ---------------------------------------------------------------------------
 
-enum CommandKind : uint8_t { TOKEN, SETTINGS, RUN, SETTLE, COUNTS, QUIT };
+enum CommandKind : uint8_t { TOKEN, SETTINGS, RUN, SETTLE, COUNTS, QUIT, WRITE };
 enum ReplyKind : uint8_t { ACCEPTED, RESULT, LOGITS, STOPPED, DIFFERENCE, TOTALS };
 enum Reason : uint8_t { ENOUGH, SETTLED, LATE, DIFFERENT, FINISHED };
 enum Fault : uint8_t { VALUE, UNEXPECTED, MISSING };
 
 struct Command {
-    uint8_t kind, slot, epoch, flags;  // flags: a token's last, or host | stop_enable << 1
+    uint8_t kind, slot, epoch, flags;  // flags: last | adapted << 1, or host | stop_enable << 1
     uint32_t position;                 // or limit
     uint32_t token;                    // or stop
-    uint32_t beta, top_k, top_p;
+    uint32_t beta, top_k, top_p;       // beta: or a token's adapter
     uint64_t seed;
-    uint64_t amount;  // results to run for
+    uint64_t amount;  // results to run for, or words of a write that follow
 };
 static_assert(sizeof(Command) == 40);
 
@@ -452,6 +452,11 @@ public:
             switch (command.kind) {
                 case TOKEN:
                 case SETTINGS: _queue.push_back(command); break;
+                case WRITE:
+                    _writes.emplace_back(command.amount);
+                    if (!_pipe.read(_writes.back().data(), 4 * command.amount)) return;
+                    _queue.push_back(command);
+                    break;
                 case RUN: run(command.amount, false); break;
                 case SETTLE: run(~uint64_t{0}, true); break;
                 case COUNTS: totals(); break;
@@ -519,8 +524,13 @@ private:
         ++_cycle;
     }
 
-    static Words<CommandPayload> pack(const Command& command) {
+    Words<CommandPayload> pack(const Command& command) const {
         Words<CommandPayload> words;
+        if (command.kind == WRITE) {  // as the port's word is
+            const auto& write = _writes.front();
+            std::copy_n(write.begin(), std::min(write.size(), words.SIZE), words.words.begin());
+            return words;
+        }
         words.set(layout::command_kind, command.kind == SETTINGS);
         words.set(layout::command_slot, command.slot);
         words.set(layout::command_epoch, command.epoch);
@@ -528,6 +538,8 @@ private:
             words.set(layout::command_position, command.position);
             words.set(layout::command_token, command.token);
             words.set(layout::command_last, command.flags & 1);
+            words.set(layout::command_adapted, command.flags >> 1 & 1);
+            words.set(layout::command_adapter, command.beta);
             return words;
         }
         words.set(layout::command_beta, command.beta);
@@ -553,6 +565,7 @@ private:
             note.token = static_cast<int32_t>(command.token);
             reply(note);
         }
+        if (command.kind == WRITE) _writes.pop_front();
         _queue.pop_front();
     }
 
@@ -632,6 +645,7 @@ private:
     Waves _waves;
     Pipe _pipe;
     std::deque<Command> _queue;
+    std::deque<std::vector<uint32_t>> _writes;  // of those in the queue
     std::vector<int32_t> _row;  // logits so far
     uint64_t _cycle = 0, _moved = 0, _wanted = 0;
     const uint64_t _deadline;

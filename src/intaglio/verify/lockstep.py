@@ -2,14 +2,16 @@
 
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from intaglio.errors import Deadline
+from intaglio.golden.adapter import Adapter
 from intaglio.golden.model import IntModel
 from intaglio.golden.sample import Sampling
+from intaglio.plan.chip import ChipPlan
 from intaglio.verify.simulation import (
     DEADLINE,
     Accepted,
@@ -77,14 +79,15 @@ def verify(
     sampling: Sampling | None = None,
     *,
     planned_cycles: int | Callable[[int, int], int] | None = None,
+    adapter: str | None = None,
     **options: Any,
 ) -> Verdict:
     """Generate ``count`` tokens after ``prompt`` on the chip and compare all it computes.
 
-    ``planned_cycles``: of the whole run, or a function of prompt and generated tokens. ``options``:
-    as of :func:`verify_together`.
+    ``planned_cycles``: of the whole run, or a function of prompt and generated tokens.
+    ``adapter``: the name of one of ``adapters``. ``options``: as of :func:`verify_together`.
     """
-    request = Request(tuple(prompt), count, sampling or Sampling())
+    request = Request(tuple(prompt), count, sampling or Sampling(), adapter)
     if callable(planned_cycles):
         planned_cycles = planned_cycles(len(prompt), count)
     return verify_together(
@@ -104,18 +107,21 @@ def verify_together(
     stall: int | None = None,
     waves: Path | None = None,
     window: tuple[int, int] | None = None,
+    adapters: Mapping[str, Adapter] | None = None,
+    plan: ChipPlan | None = None,
 ) -> Verdict:
     """Run several users at once, each in its own slot; each must get what it would get alone.
 
-    The integer model runs beside the simulation, and the simulation stops at the first difference.
-    Other arguments: as of :class:`~intaglio.verify.simulation.Simulation`.
+    ``adapters``: by name, written into the side memory of the chip of ``plan`` before the first
+    token, in their order. The integer model runs beside the simulation, and the simulation stops
+    at the first difference. Other arguments: as of :class:`~intaglio.verify.simulation.Simulation`.
     """
     if deadline is None:
         deadline = DEADLINE if planned_cycles is None else 2 * planned_cycles + SLACK
     with tempfile.TemporaryDirectory(prefix="intaglio-") as folder:
         path = Path(folder) / "trace"
         with create(path, model.architecture, requests) as file:
-            golden = GoldenThread(model, requests, file)
+            golden = GoldenThread(model, requests, file, adapters)
             with (
                 golden,
                 Simulation(
@@ -123,7 +129,12 @@ def verify_together(
                     waves=waves, window=window,
                 ) as simulation,
             ):  # fmt: skip
-                results, difference = _simulate(model, simulation, requests, file, progress)
+                for number, adapter in enumerate((adapters or {}).values()):
+                    if plan is None:
+                        raise ValueError("adapters must come with the chip's plan")
+                    simulation.load(plan, adapter, number)
+                places = {name: number for number, name in enumerate(adapters or {})}
+                results, difference = _simulate(model, simulation, requests, file, progress, places)
     accepted = simulation.accepted
     difference = difference or _wrong_result(model, requests, results, golden.tokens)
     return _verdict(requests, results, accepted, difference, simulation.seconds, planned_cycles)
@@ -132,17 +143,23 @@ def verify_together(
 class GoldenThread:
     """The integer model, running beside the simulation; leaving the context ends or joins it."""
 
-    def __init__(self, model: IntModel, requests: Sequence[Request], file: TraceFile) -> None:
+    def __init__(
+        self,
+        model: IntModel,
+        requests: Sequence[Request],
+        file: TraceFile,
+        adapters: Mapping[str, Adapter] | None = None,
+    ) -> None:
         self.tokens: list[list[int]] = []
-        self._arguments = (model, requests, file)
+        self._arguments = (model, requests, file, adapters)
         self._cancelled = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
-        model, requests, file = self._arguments
+        model, requests, file, adapters = self._arguments
         try:
-            self.tokens = record(model, requests, file, lambda *_: self._cancelled)
+            self.tokens = record(model, requests, file, lambda *_: self._cancelled, adapters)
         except BaseException as error:
             self._error = error
         finally:
@@ -165,8 +182,12 @@ def _simulate(
     requests: Sequence[Request],
     file: TraceFile,
     progress: Progress | None,
+    places: Mapping[str, int],
 ) -> tuple[list[Result], Difference | None]:
-    """Run the requests; return what came back and the first difference."""
+    """Run the requests; return what came back and the first difference.
+
+    ``places``: in side memory, of the adapters by name.
+    """
     for slot, request in enumerate(requests):
         limit = len(request.prompt) + request.count
         simulation.configure(slot, request.sampling, limit=limit)
@@ -174,7 +195,10 @@ def _simulate(
         for slot, request in enumerate(requests):
             if position < len(request.prompt):
                 last = position == len(request.prompt) - 1
-                simulation.send(slot, request.prompt[position : position + 1], position, last=last)
+                simulation.send(
+                    slot, request.prompt[position : position + 1], position, last=last,
+                    adapter=None if request.adapter is None else places[request.adapter],
+                )  # fmt: skip
     results: list[Result] = []
     try:
         for result in simulation.results(sum(request.count for request in requests)):

@@ -18,17 +18,25 @@ import numpy as np
 from amaranth.lib import data
 
 from intaglio.errors import BadInput, BadPackage, Deadline, Mismatch, ToolMissing
+from intaglio.golden.adapter import Adapter
 from intaglio.golden.number import LOGIT
 from intaglio.golden.sample import Sampling
 from intaglio.hardware.port import (
+    ADAPTED,
+    ADAPTER_BITS,
     COMMAND,
     EPOCH_BITS,
+    HEADER,
     POSITION_BITS,
     RESULT,
     SLOT_BITS,
     TOKEN_BITS,
+    command_layout,
+    header_layout,
     logits_layout,
 )
+from intaglio.hardware.side_memory import chip_writes
+from intaglio.plan.chip import ChipPlan
 from intaglio.verify.trace import OPS
 
 HARNESS = Path(__file__).with_name("harness.cpp")
@@ -38,7 +46,7 @@ DEADLINE = 10_000_000  # cycles without a transfer at the port
 COMMAND_WORDS = struct.Struct("=BBBBIIIIIQQ")
 REPLY_WORDS = struct.Struct("=BBBBIiiiiiiQQ")
 SEEN_WORDS = struct.Struct("=QIII4x")
-TOKEN, SETTINGS, RUN, SETTLE, COUNTS, QUIT = range(6)
+TOKEN, SETTINGS, RUN, SETTLE, COUNTS, QUIT, WRITE = range(7)
 ACCEPTED, RESULT_TOKEN, LOGITS, STOPPED, DIFFERENCE, TOTALS = range(6)
 ENOUGH, SETTLED, LATE, DIFFERENT, FINISHED = range(5)
 VALUE, UNEXPECTED, MISSING = range(3)
@@ -130,9 +138,16 @@ class Different(Mismatch):
         self.difference = difference
 
 
-def layout_header(beat: int, vocabulary: int) -> str:
-    """The C++ header that tells the harness where the fields of the port's words are."""
-    words = {"command": COMMAND, "result": RESULT, "logits": logits_layout(beat, LOGIT.bits)}
+def layout_header(beat: int, vocabulary: int, plan: ChipPlan | None = None) -> str:
+    """The C++ header that tells the harness where the fields of the port's words are.
+
+    ``plan``: of a chip with side memory.
+    """
+    command, header = COMMAND, HEADER
+    if plan:
+        command, header = command_layout(plan), header_layout(plan)
+    logits = logits_layout(beat, LOGIT.bits, header)
+    words = {"command": command, "result": RESULT, "logits": logits}
     lines = [
         "// Fields of the host port's words, generated from intaglio.hardware.port.",
         "#pragma once",
@@ -145,6 +160,9 @@ def layout_header(beat: int, vocabulary: int) -> str:
     for word, layout in words.items():
         for name, offset, width in _fields(layout, word):
             lines.append(f"constexpr Field {name}{{{offset}, {width}}};")
+    for name in ADAPTED:
+        if name not in command.members:  # no bits: nothing is set
+            lines.append(f"constexpr Field command_{name}{{0, 0}};")
     return "\n".join([*lines, "}  // namespace layout", ""])
 
 
@@ -156,10 +174,10 @@ def _fields(layout: data.StructLayout, prefix: str, base: int = 0) -> Iterator[t
             yield f"{prefix}_{name}", base + place.offset, place.width
 
 
-def write_layout(folder: Path, beat: int, vocabulary: int) -> Path:
+def write_layout(folder: Path, beat: int, vocabulary: int, plan: ChipPlan | None = None) -> Path:
     """Write ``chip_layout.h`` into ``folder``, where the harness is compiled."""
     path = folder / LAYOUT
-    path.write_text(layout_header(beat, vocabulary))
+    path.write_text(layout_header(beat, vocabulary, plan))
     return path
 
 
@@ -284,17 +302,49 @@ class Simulation:
         )
 
     def send(
-        self, slot: int, tokens: Sequence[int], position: int = 0, *, last: bool = True
+        self,
+        slot: int,
+        tokens: Sequence[int],
+        position: int = 0,
+        *,
+        last: bool = True,
+        adapter: int | None = None,
     ) -> None:
-        """Queue ``tokens`` from ``position`` on; ``last``: a token is wanted after the last one."""
+        """Queue ``tokens`` from ``position`` on; ``last``: a token is wanted after the last one.
+
+        ``adapter``: the place in side memory of the one with which they, and what is generated
+        after them, are run.
+        """
         _check("slot", slot, SLOT_BITS)
         _check("position", position + len(tokens), POSITION_BITS)
         _check("token", max(tokens), TOKEN_BITS)
         _check("token", min(tokens), TOKEN_BITS)
-        epoch = self._epochs.get(slot, 0)
+        _check("adapter", adapter or 0, ADAPTER_BITS)
+        epoch, adapted = self._epochs.get(slot, 0), (adapter is not None) << 1
         for index, token in enumerate(tokens):
             wanted = last and index == len(tokens) - 1
-            self._command(TOKEN, slot, epoch, wanted, position + index, token)
+            self._command(
+                TOKEN, slot, epoch, wanted | adapted, position + index, token,
+                (adapter or 0, 0, 0, 0),
+            )  # fmt: skip
+
+    def load(self, plan: ChipPlan, adapter: Adapter | None, number: int = 0) -> None:
+        """Queue the writes that put an adapter (None: no additions) at a place in side memory.
+
+        Raises :class:`BadInput` where the chip has no such place.
+        """
+        if not plan.adapter_rank or not 0 <= number < plan.adapter_count:
+            places = plan.adapter_count if plan.adapter_rank else 0
+            raise BadInput(f"the chip holds {places} adapters; there is no number {number}")
+        layout = command_layout(plan)
+        offsets = {name: offset for name, offset, _ in _fields(layout, "")}
+        size = -(-layout.size // 32)
+        for write in chip_writes(adapter, plan, number):
+            word = 1 << offsets["_write"]
+            for name, value in write.items():
+                word |= value << offsets[f"_side_{name}"]
+            self._command(WRITE, amount=size)
+            self._outgoing += word.to_bytes(4 * size, "little")
 
     def run(self, results: int = 1) -> Iterator[Result | Logits]:
         """Yield what the chip returns, as it comes, until there are ``results`` of it."""

@@ -6,7 +6,7 @@ slot, one byte per position that says whether its final norm and logits are want
 int32 [slots, positions, record]. The reader may follow while it is written.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ import numpy as np
 
 from intaglio.architecture import Architecture
 from intaglio.errors import BadInput
+from intaglio.golden.adapter import Adapter
 from intaglio.golden.forward import Golden
 from intaglio.golden.model import IntModel
 from intaglio.golden.sample import Sampling, sample
@@ -33,11 +34,15 @@ PAGE = 4096
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What one slot is asked: ``count`` tokens after ``prompt``."""
+    """What one slot is asked: ``count`` tokens after ``prompt``.
+
+    ``adapter``: the name of the one that is on, or None.
+    """
 
     prompt: tuple[int, ...]
     count: int
     sampling: Sampling = field(default_factory=Sampling)
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -145,6 +150,7 @@ def record(
     requests: Sequence[Request],
     file: TraceFile | None = None,
     chosen: Callable[[int, int], bool | None] | None = None,
+    adapters: Mapping[str, Adapter] | None = None,
 ) -> list[list[int]]:
     """Run golden over each request in its own slot; return the generated tokens of every slot.
 
@@ -157,7 +163,7 @@ def record(
             f"prompt and generated tokens must fit the context of {model.architecture.context} "
             f"positions, not {context}"
         )
-    golden = Golden(model, len(requests), context)
+    golden = Golden(model, len(requests), context, adapters)
     tokens: list[list[int]] = [[] for _ in requests]
     for slot, request in enumerate(requests):
         tokens[slot].append(_start(golden, request, slot, file))
@@ -169,7 +175,7 @@ def record(
                 continue
             position = len(request.prompt) + turn - 1
             block = np.array([tokens[slot][-1]], np.int64)
-            tokens[slot].append(_run(golden, block, position, slot, request.sampling, file))
+            tokens[slot].append(_run(golden, block, position, slot, request, file))
             if chosen and chosen(slot, tokens[slot][-1]):
                 return tokens
     return tokens
@@ -180,8 +186,8 @@ def _start(golden: Golden, request: Request, slot: int, file: TraceFile | None) 
     prompt = np.array(request.prompt, np.int64)
     last = (len(prompt) - 1) // BLOCK * BLOCK
     for start in range(0, last, BLOCK):
-        _run(golden, prompt[start : start + BLOCK], start, slot, None, file)
-    return _run(golden, prompt[last:], last, slot, request.sampling, file)
+        _run(golden, prompt[start : start + BLOCK], start, slot, request, file, wanted=False)
+    return _run(golden, prompt[last:], last, slot, request, file)
 
 
 def _run(
@@ -189,20 +195,22 @@ def _run(
     tokens: np.ndarray,
     position: int,
     slot: int,
-    sampling: Sampling | None,
+    request: Request,
     file: TraceFile | None,
+    *,
+    wanted: bool = True,
 ) -> int:
-    """Run ``tokens`` from ``position``; with ``sampling``, return the token after the last."""
+    """Run ``tokens`` from ``position``; return the token after the last, if it is ``wanted``."""
 
     def trace(layer: int, op: str, start: int, values: np.ndarray) -> None:
         if file:
             file.write(slot, layer, op, start, values)
 
     end, token = position + len(tokens), -1
-    x = golden.residual(tokens, position, slot, trace)
-    if sampling:
+    x = golden.residual(tokens, position, slot, trace, request.adapter)
+    if wanted:
         logits = golden.logits(x[-1:], end - 1, trace)
-        token = sample(logits[0], sampling, end - 1)
+        token = sample(logits[0], request.sampling, end - 1)
         trace(len(golden.model.layers), "token", end - 1, np.array([[token]]))
     if file:
         file.publish(slot, end)
