@@ -1,22 +1,30 @@
 """Adapters of a package: quantized once, the same on every engine, refused where none fits."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from peft_folder import random_factors, write_peft
+from tiny_chip import QUICK, PlayedChip, quick_emit
 
 from intaglio.checkpoint import open_checkpoint
 from intaglio.errors import BadCheckpoint, BadInput
 from intaglio.flow import adapters as adapters_module
+from intaglio.flow import engines as engines_module
+from intaglio.flow import verify as verify_module
 from intaglio.flow.adapters import open_adapter, shipped, split_given
+from intaglio.flow.compile import compile_model
 from intaglio.flow.engines import open_source, open_twin
 from intaglio.flow.evaluate import evaluate_package
 from intaglio.flow.package import Package, open_package
 from intaglio.flow.progress import silent
 from intaglio.flow.talk import Talk
+from intaglio.flow.verify import verify_package
 from intaglio.golden.sample import Sampling
+from intaglio.hardware import emit
+from intaglio.plan.schedule import Schedule, User
 
 TEXT = "the index of the list in the other 12 lists\n" * 4
 
@@ -35,6 +43,17 @@ def package(home) -> Package:
 def folder(home, tmp_path_factory) -> Path:
     architecture = open_checkpoint(home / "tiny").architecture
     return write_peft(tmp_path_factory.mktemp("peft") / "lists", random_factors(architecture))
+
+
+@pytest.fixture(scope="module")
+def adapted(home, tmp_path_factory) -> Package:
+    """The same chip with side memory."""
+    folder = tmp_path_factory.mktemp("adapted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emit, "emit", quick_emit)
+        patch.setenv("INTAGLIO_CACHE", str(folder / "cache"))
+        options = replace(QUICK, adapter_rank=4)
+        return compile_model(str(home / "tiny"), folder / "chip", options).package
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +83,92 @@ def test_every_engine_runs_it(package, home, folder):
     assert (twin.logits(ids, twin.sequence()) == plain).all()
     with pytest.raises(BadInput, match=r"one of those given \(lists\), not 'docs'"):
         twin.sequence("docs")
-    with pytest.raises(BadInput, match="adapter 'lists': the chip's RTL has no side memory"):
+
+
+def test_a_chip_without_room_for_it(package, home, folder, adapted, monkeypatch):
+    chosen = open_adapter(package, f"lists={folder}", model=str(home / "tiny"))
+    for place in (engines_module, verify_module):
+        monkeypatch.setattr(place, "executable_of", None)
+    given: dict[str, Any] = {"adapter": f"lists={folder}", "model": str(home / "tiny")}
+    line = (
+        f"adapter 'lists' has rank 4, and {package.path} has no side memory for adapters "
+        "(compile the chip with --adapter-rank 4, or use --engine twin)"
+    )
+    with pytest.raises(BadInput) as caught:
         open_source(package, "rtl", silent, chosen)
+    assert str(caught.value) == line
+    with pytest.raises(BadInput) as caught:
+        verify_package(package, "the list", 4, **given)
+    assert str(caught.value) == line
+    wide = write_peft(
+        folder.parent / "wide",
+        random_factors(package.plan.architecture, {"q": 2, "v": 5}),
+        rank_pattern={"v_proj": 5}, r=2, target_modules=["q_proj", "v_proj"],
+    )  # fmt: skip
+    given["adapter"] = f"wide={wide}"
+    with pytest.raises(BadInput, match=r"'wide' has rank 5, and .* for a rank of at most 4"):
+        verify_package(adapted, "the list", 4, **given)
+
+
+def test_the_simulated_chip_gets_it(adapted, home, folder, monkeypatch):
+    """A played chip: what is sent and loaded; the real one is below."""
+    monkeypatch.setattr(engines_module, "executable_of", lambda *_, **__: ("chip", 0.0))
+    monkeypatch.setattr(
+        engines_module, "Simulation", lambda program, images: PlayedChip(adapted.model)
+    )
+    given: dict[str, Any] = {"adapter": f"lists={folder}", "model": str(home / "tiny")}
+    same_everywhere(adapted, given)
+
+
+def same_everywhere(package: Package, given: dict[str, Any]) -> None:
+    """The simulated chip says and scores with an adapter what the twin does."""
+    said, scores = {}, {}
+    for engine in ("twin", "rtl"):
+        with Talk(package, engine, **given) as talk:
+            ids = talk.encode("the list")
+            said[engine] = [
+                "".join(talk.complete(ids[:size], 8, Sampling(), stop=False))
+                for size in (len(ids), len(ids) - 1)
+            ]
+        values = evaluate_package(package, TEXT, window=10, limit=20, engine=engine, **given)
+        scores[engine] = values["chip"]
+    assert said["twin"] == said["rtl"]
+    assert scores["twin"] == scores["rtl"]
+    plain = evaluate_package(package, TEXT, window=10, limit=20, model=given["model"])
+    assert plain["chip"] != scores["rtl"]
+
+
+@pytest.mark.slow
+def test_rtl_with_it_is_proven_and_speaks(home, folder, tmp_path):
+    options = replace(QUICK, adapter_rank=4)
+    package = compile_model(str(home / "tiny"), tmp_path / "chip", options).package
+    given: dict[str, Any] = {"adapter": f"lists={folder}", "model": str(home / "tiny")}
+    proof = verify_package(package, "the list", 8, **given)
+    assert proof.verdict.equal
+    assert proof.as_dict()["adapter"] == "lists"
+    assert proof.verdict.simulated_cycles == proof.verdict.planned_cycles
+    without = verify_package(package, "the list", 8, model=given["model"])
+    assert without.verdict.equal
+    assert without.as_dict()["adapter"] is None
+    assert (without.text, without.verdict.simulated_cycles) != (
+        proof.text, proof.verdict.simulated_cycles,
+    )  # fmt: skip
+    same_everywhere(package, given)
+
+
+def test_what_it_would_take_on_the_chip(package, adapted, home, folder):
+    given: dict[str, Any] = {"adapter": f"lists={folder}", "model": str(home / "tiny")}
+    values = []
+    for chip in (package, adapted):
+        with Talk(chip, **given) as talk:
+            ids = talk.encode("the list")
+            "".join(talk.complete(ids, 5, Sampling(), stop=False))
+            values.append(talk.summary()["chip"])
+    assert [value["adapter_rank_assumed"] for value in values] == [True, False]
+    assert [value["adapter_rank"] for value in values] == [4, 4]
+    assert values[0]["cycles"] == values[1]["cycles"]
+    expected = Schedule(adapted.plan).run([User(len(ids), 5, adapted=True)])
+    assert values[1]["cycles"] == expected
 
 
 def test_talk_and_evaluation_take_it(package, home, folder):

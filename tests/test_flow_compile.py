@@ -100,6 +100,7 @@ def test_the_same_input_gives_the_same_bytes_anywhere(tmp_path, monkeypatch):
 def test_every_option_makes_another_package(tiny, tmp_path):
     changes = [
         {}, {"bits": 3}, {"context": 32}, {"slots": 3}, {"lanes": 5}, {"calibration": TEXT + "x"},
+        {"adapter_rank": 2}, {"adapter_rank": 2, "adapter_count": 2},
     ]  # fmt: skip
     made = [compile_model(str(tiny), tmp_path / "chip", replace(QUICK, **c)) for c in changes]
     assert [m.cached for m in made] == [False] * len(changes)
@@ -107,6 +108,34 @@ def test_every_option_makes_another_package(tiny, tmp_path):
     assert len(texts) == len(changes)
     # what the default is, said aloud, and a bound that holds, make the same
     assert compile_model(str(tiny), tmp_path / "chip", replace(QUICK, context=64)).cached
+
+
+def test_what_decides_no_integer_chooses_none_again(tiny, tmp_path, monkeypatch):
+    first = compile_model(str(tiny), tmp_path / "a", QUICK)
+    real, calls = compile_module.quantize, []
+    monkeypatch.setattr(
+        compile_module, "quantize", lambda *a, **k: calls.append(1) or real(*a, **k)
+    )
+    for changes in ({"lanes": 5}, {"slots": 3}, {"adapter_rank": 2}):
+        made = compile_model(str(tiny), tmp_path / "b", replace(QUICK, **changes))
+        assert not made.cached
+        assert made.package.hash == first.package.hash
+    assert calls == []
+    compile_model(str(tiny), tmp_path / "b", replace(QUICK, bits=3))
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("damage", [b"", b"0" * 64, None])
+def test_damaged_integers_are_chosen_again(tiny, tmp_path, damage):
+    first = compile_model(str(tiny), tmp_path / "a", QUICK)
+    (kept,) = [p for p in (tmp_path / "cache" / "integers").iterdir() if p.is_dir()]
+    if damage is None:
+        (kept / compile_module.MODEL).write_bytes(b"12345678")
+    else:
+        (kept / compile_module.HASH).write_bytes(damage)
+    made = compile_model(str(tiny), tmp_path / "b", replace(QUICK, lanes=5))
+    assert made.package.hash == first.package.hash
+    assert (kept / compile_module.HASH).read_text() == first.package.hash
 
 
 def test_calibration_by_default_and_bits_mixed(tiny, tmp_path):
@@ -185,6 +214,10 @@ def test_an_output_that_is_no_package_is_never_touched(tiny, tmp_path, kind):
         ({"lanes": 0}, f"lanes must be auto or from 1 to {MOST_LANES}, not 0"),
         ({"die": 0.0}, "die must be an area in mm2 greater than 0, not 0"),
         ({"die": float("inf")}, "die must be an area in mm2 greater than 0, not inf"),
+        ({"adapter_rank": -1}, "adapter rank must be from 0 to 64, not -1"),
+        ({"adapter_rank": 65}, "adapter rank must be from 0 to 64, not 65"),
+        ({"adapter_rank": 4, "adapter_count": 0}, "adapter count must be from 1 to 256, not 0"),
+        ({"adapter_count": 2}, "adapter count 2 needs side memory to hold them"),
         ({"target": "n3"}, "target must be one of generic, sky130, not 'n3'"),
     ],
 )
@@ -263,7 +296,8 @@ def test_a_gguf_file(tmp_path):
 )
 def test_two_models_under_one_shape_have_one_rtl(tiny, tmp_path, monkeypatch, options, verilog):
     monkeypatch.setattr(emit, "emit", verilog)
-    first = compile_model(str(tiny), tmp_path / "a", replace(options, slots=3, lanes=7))
+    shape = replace(options, slots=3, lanes=7, adapter_rank=3, adapter_count=2)
+    first = compile_model(str(tiny), tmp_path / "a", shape)
     other = tiny_checkpoint(tmp_path / "other", seed=1)
     based = CompileOptions(calibration=TEXT)
     second = compile_model(str(other), tmp_path / "b", based, base=tmp_path / "a")

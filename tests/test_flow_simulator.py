@@ -159,11 +159,15 @@ VERDICT = Verdict(
 
 
 @pytest.fixture
-def asked(monkeypatch) -> list:
+def asked(package, monkeypatch) -> list:
     """What lockstep is asked."""
     calls = []
 
-    def prove(model, executable, rom, prompt, count, sampling, *, planned_cycles, progress, waves):
+    def prove(
+        model, executable, rom, prompt, count, sampling, *, planned_cycles, progress, waves, plan,
+        adapters, adapter,
+    ):  # fmt: skip
+        assert (plan, adapters, adapter) == (package.plan, None, None)
         calls.append((prompt, count, sampling, planned_cycles, rom))
         if waves:
             waves.write_text("waves")
@@ -189,6 +193,7 @@ def test_a_proof(package, builds, asked, tmp_path):
     assert proof.text == package.tokenizer.decode([4, 5, 6, 7])
     assert proof.as_dict() == {
         **VERDICT.as_dict(), "build_seconds": proof.build_seconds, "text": proof.text,
+        "adapter": None,
     }  # fmt: skip
     assert [step for step in steps if step[0] == verify.STEP] == [
         (verify.STEP, 0, f"{len(ids)} prompt tokens"),

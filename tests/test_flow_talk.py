@@ -206,6 +206,8 @@ def test_what_it_takes_here_and_on_the_chip(package):
         "chip": {
             "grade": "modelled",
             "target": "generic",
+            "adapter_rank": 0,
+            "adapter_rank_assumed": False,
             "cycles": cycles,
             "clock_hz": 1e9,
             "seconds": cycles / 1e9,

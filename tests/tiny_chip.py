@@ -16,6 +16,7 @@ import numpy as np
 from reference_logits import sample_config, sample_tensors, write_folder
 
 from intaglio.flow.compile import CompileOptions
+from intaglio.golden.adapter import Adapter
 from intaglio.golden.forward import Golden
 from intaglio.golden.model import IntModel
 from intaglio.golden.sample import Sampling, sample
@@ -69,6 +70,7 @@ class PlayedChip:
     """The integer model behind the interface of a simulation; refuses what a chip would."""
 
     def __init__(self, model: IntModel) -> None:
+        self.model, self.adapter = model, None
         self.golden = Golden(model)
         self.context = self.golden.context
         self.started: list[int] = []
@@ -91,14 +93,22 @@ class PlayedChip:
         self.sampling, self.limit, self.host = sampling, limit, host
         self.epochs.append(epoch)
 
-    def send(self, slot: int, tokens: Sequence[int], position: int) -> None:
+    def load(self, plan: ChipPlan, adapter: Adapter, number: int) -> None:
+        assert number == 0
+        assert plan.adapter_rank >= max(part.rank for part in adapter.parts.values())
+        self.golden = Golden(self.model, adapters={"0": adapter})
+
+    def send(
+        self, slot: int, tokens: Sequence[int], position: int, *, adapter: int | None = None
+    ) -> None:
         assert position <= self.filled, "keys and values before the position must be there"
+        self.adapter = None if adapter is None else str(adapter)
         self.started.append(position)
         self.position, self.tokens = position, list(tokens)
 
     def logits(self) -> Logits:
         assert self.host
-        x = self.golden.residual(np.array(self.tokens), self.position)
+        x = self.golden.residual(np.array(self.tokens), self.position, adapter=self.adapter)
         self.filled = self.position + len(self.tokens)
         logits = self.golden.logits(x[-1:])[0]
         return Logits(0, self.epochs[-1], self.filled, logits, 0)
@@ -106,7 +116,7 @@ class PlayedChip:
     def run(self, results: int) -> Iterator[Result]:
         assert not self.host
         for _ in range(results):
-            x = self.golden.residual(np.array(self.tokens), self.position)
+            x = self.golden.residual(np.array(self.tokens), self.position, adapter=self.adapter)
             self.position += len(self.tokens)
             self.filled = self.position
             logits = self.golden.logits(x[-1:])[0]

@@ -105,9 +105,15 @@ def compile(
     calibration: Annotated[
         Path | None, typer.Option(help="UTF-8 text to calibrate on; default: the one inside.")
     ] = None,
+    adapter_rank: Annotated[
+        int | None, typer.Option(help="Side memory for LoRA adapters of this rank; default none.")
+    ] = None,
+    adapter_count: Annotated[
+        int | None, typer.Option(help="Adapters that it holds at once; default 1.")
+    ] = None,
     base: Annotated[
         Path | None,
-        typer.Option(help="A chip package whose shape (all of the above but --die) is taken."),
+        typer.Option(help="A chip package whose shape (bits, lanes, side memory ...) is taken."),
     ] = None,
     json_output: Json = False,
 ) -> None:
@@ -119,11 +125,13 @@ def compile(
 
     shape: dict[str, Any] = {
         "bits": bits, "uniform": uniform or None, "target": target, "context": context,
-        "slots": slots, "lanes": lanes,
+        "slots": slots, "lanes": lanes, "adapter_rank": adapter_rank,
+        "adapter_count": adapter_count,
     }  # fmt: skip
     given = {name: value for name, value in shape.items() if value is not None}
     if base and given:
-        raise BadInput(f"--{next(iter(given))} is the base chip's", hint="leave it out with --base")
+        option = next(iter(given)).replace("_", "-")
+        raise BadInput(f"--{option} is the base chip's", hint="leave it out with --base")
     if "lanes" in given:
         given["lanes"] = parse_lanes(given["lanes"])
     chosen = CompileOptions(
@@ -159,6 +167,12 @@ def print_compiled(output: Path, made: "Compiled") -> None:
         f"  {made.package.bits_per_weight:.2f} bits per block weight, {plan.cells:,} contacts, "
         f"hash {made.package.hash[:16]}"
     )
+    if plan.adapter_rank:
+        room = f"{plan.adapter_count} adapters" if plan.adapter_count > 1 else "an adapter"
+        say(
+            f"  side memory for {room} of rank {plan.adapter_rank}: "
+            f"{plan.side_memory_bits / 8 / 1024:,.0f} KiB"
+        )
 
 
 def parse_lanes(text: str) -> int | None:
@@ -201,6 +215,8 @@ def verify(
     prompt_file: PromptFile = None,
     tokens: Tokens = 64,
     chat: ChatFlag = False,
+    adapter: AdapterOption = None,
+    model: Model = None,
     temperature: Temperature = 0.0,
     top_k: TopK = 0,
     top_p: TopP = 1.0,
@@ -221,8 +237,9 @@ def verify(
     package = open_package(chip)
     with bars() as progress:
         proof = verify_package(
-            package, text, tokens, sampling=sampling, chat=chat, waves=waves, progress=progress
-        )
+            package, text, tokens, sampling=sampling, chat=chat, adapter=adapter, model=model,
+            waves=waves, progress=progress,
+        )  # fmt: skip
     if json_output:
         write_json(proof.as_dict())
     else:

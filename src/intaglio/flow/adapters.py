@@ -29,6 +29,11 @@ class NamedAdapter:
     source: FloatAdapter
     integers: Adapter
 
+    @property
+    def rank(self) -> int:
+        """The largest rank of its parts: what side memory must hold."""
+        return max(part.rank for part in self.integers.parts.values())
+
 
 def open_adapter(
     package: Package, given: str, *, model: str | None = None, progress: Progress = silent
@@ -57,6 +62,18 @@ def open_adapter(
                 integers.save(made / FILE)
             progress(STEP, 1, "")
         return NamedAdapter(name, source, Adapter.load(store.root / key / FILE))
+
+
+def check_side_memory(package: Package, adapter: NamedAdapter) -> None:
+    """Raise :class:`BadInput` where the chip itself has no room for the adapter."""
+    held, needed = package.plan.adapter_rank, adapter.rank
+    if held >= needed:
+        return
+    has = f"side memory for a rank of at most {held}" if held else "no side memory for adapters"
+    raise BadInput(
+        f"adapter {adapter.name!r} has rank {needed}, and {package.path} has {has}",
+        hint=f"compile the chip with --adapter-rank {needed}, or use --engine twin",
+    )
 
 
 def shipped() -> dict[str, Path]:

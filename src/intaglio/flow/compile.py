@@ -31,8 +31,10 @@ from intaglio.flow.package import (
 )
 from intaglio.flow.progress import Progress, silent
 from intaglio.golden.model import IntModel
+from intaglio.golden.number import RANK_LIMIT
 from intaglio.plan.chip import (
     DEFAULT_CONTEXT,
+    MOST_ADAPTERS,
     MOST_SLOTS,
     ChipPlan,
     check_fit,
@@ -46,6 +48,9 @@ from intaglio.quantize.calibrate import default_text
 
 TOOLS = ("amaranth", "numpy", "safetensors", "tokenizers")
 BITS = (2, 8)
+QUANTIZED = ("bits", "uniform", "context", "calibration", "checkpoint", "base")
+"""What of a package's record decides its integers."""
+MODEL, HASH = "model.safetensors", "hash"
 READING, QUANTIZING, WRITING, PUTTING = (
     "reading the checkpoint", "choosing integers", "writing Verilog and ROM images",
     "putting the package in place",
@@ -58,7 +63,8 @@ class CompileOptions:
 
     ``bits``: average over the block weights; ``uniform``: the same for every matrix. ``context``:
     None for the model's, at most 2048. ``lanes``: for every fabric, or None for automatic. ``die``:
-    mm² that the fabrics' cells must fit.
+    mm² that the fabrics' cells must fit. ``adapter_rank``: the largest of an adapter that side
+    memory shall hold, 0 for no side memory; ``adapter_count``: so many adapters at once.
     """
 
     bits: float = 4.0
@@ -69,6 +75,8 @@ class CompileOptions:
     lanes: int | None = None
     die: float | None = None
     calibration: str | None = None
+    adapter_rank: int = 0
+    adapter_count: int = 1
 
     def __post_init__(self) -> None:
         low, high = BITS
@@ -82,6 +90,17 @@ class CompileOptions:
             raise BadInput(f"lanes must be auto or from 1 to {MOST_LANES}, not {self.lanes}")
         if self.die is not None and not 0 < self.die < float("inf"):
             raise BadInput(f"die must be an area in mm2 greater than 0, not {self.die:g}")
+        if not 0 <= self.adapter_rank <= RANK_LIMIT:
+            raise BadInput(f"adapter rank must be from 0 to {RANK_LIMIT}, not {self.adapter_rank}")
+        if not 1 <= self.adapter_count <= MOST_ADAPTERS:
+            raise BadInput(
+                f"adapter count must be from 1 to {MOST_ADAPTERS}, not {self.adapter_count}"
+            )
+        if self.adapter_count > 1 and not self.adapter_rank:
+            raise BadInput(
+                f"adapter count {self.adapter_count} needs side memory to hold them",
+                hint="give --adapter-rank, the largest rank of an adapter",
+            )
         target(self.target)
 
 
@@ -109,7 +128,7 @@ def compile_model(
 ) -> Compiled:
     """Compile ``model`` (a name or a path) to the package ``output``.
 
-    ``base``: a package whose shape (bits, lanes, context, slots, target) the new one takes on, so
+    ``base``: a package whose shape (all but calibration and die) the new one takes on, so
     that its base die serves both; of the options only calibration and die count then. The same
     input gives the same bytes; what was compiled before comes from the cache; an interrupted run
     goes on where it stopped.
@@ -129,7 +148,7 @@ def compile_model(
     store = Store("packages")
 
     def build(folder: Path) -> None:
-        build_package(checkpoint, label, options, shape, record, folder, ArrayStore(key), progress)
+        build_package(checkpoint, label, options, shape, record, folder, progress)
 
     with store.locked(key, progress):
         cached = store.find(key) is not None
@@ -138,7 +157,6 @@ def compile_model(
             cached = False
             with store.make(key) as folder:
                 build(folder)
-            ArrayStore(key).clear()
             manifest = publish(store, key, path, options.die, progress)
     if manifest is None:
         raise BadPackage(f"{store.root / key}: damaged as soon as it was written")
@@ -176,8 +194,9 @@ def options_for(
         refuse_other_shape(architecture, shape)
         plan = shape.plan
         options = replace(
-            options, context=plan.context, slots=plan.slots, target=plan.target, lanes=None
-        )
+            options, context=plan.context, slots=plan.slots, target=plan.target, lanes=None,
+            adapter_rank=plan.adapter_rank, adapter_count=plan.adapter_count,
+        )  # fmt: skip
     context = options.context
     if context is None:
         context = min(architecture.context, DEFAULT_CONTEXT)
@@ -269,7 +288,6 @@ def build_package(
     shape: Package | None,
     record: dict[str, Any],
     folder: Path,
-    steps: ArrayStore,
     progress: Progress,
 ) -> None:
     """Fill ``folder`` with a whole package."""
@@ -279,14 +297,11 @@ def build_package(
     from intaglio.hardware.images import write_images
 
     progress(QUANTIZING, 0, "")
-    model = quantize(
-        checkpoint, quantize_options(options, shape), cache=steps,
-        progress=lambda what, share: progress(QUANTIZING, min(share, 0.999), what),
-    )  # fmt: skip
+    model = integer_model(checkpoint, options, shape, record, progress)
     plan = shape_of(model, shape.plan) if shape else plan_of(model, options)
     progress(QUANTIZING, 1, "")
     progress(WRITING, 0, "Verilog")
-    model.save(folder / "model.safetensors")
+    model.save(folder / MODEL)
     checkpoint.tokenizer.save(folder / "tokenizer")
     (folder / "plan.json").write_text(json.dumps(plan.as_dict(), indent=1) + "\n", "utf-8")
     emit(plan, folder / "rtl")
@@ -307,6 +322,45 @@ def build_package(
     progress(WRITING, 1, "")
 
 
+def integer_model(
+    checkpoint: Checkpoint,
+    options: CompileOptions,
+    shape: Package | None,
+    record: dict[str, Any],
+    progress: Progress,
+) -> IntModel:
+    """The checkpoint in integers; chips that differ only in lanes or side memory share it."""
+    key = key_of(integers={name: record[name] for name in QUANTIZED}, tools=tool_versions())
+    store, steps = Store("integers"), ArrayStore(key)
+    with store.locked(key, progress):
+        model = kept_model(store, key)
+        if model is None:
+            model = quantize(
+                checkpoint, quantize_options(options, shape), cache=steps,
+                progress=lambda what, share: progress(QUANTIZING, min(share, 0.999), what),
+            )  # fmt: skip
+            with store.make(key) as folder:
+                model.save(folder / MODEL)
+                (folder / HASH).write_text(model.hash(), "ascii")
+        steps.clear()
+    return model
+
+
+def kept_model(store: Store, key: str) -> IntModel | None:
+    """The model that the cache holds; None where there is none or it is damaged."""
+    folder = store.find(key)
+    if folder is None:
+        return None
+    try:
+        model = IntModel.load(folder / MODEL)
+        if model.hash() == (folder / HASH).read_text("ascii"):
+            return model
+    except (BadPackage, OSError, UnicodeDecodeError):
+        pass
+    store.drop(key)
+    return None
+
+
 def quantize_options(options: CompileOptions, shape: Package | None) -> QuantizeOptions:
     """What ``quantize`` is asked for."""
     chosen = QuantizeOptions(
@@ -322,7 +376,7 @@ def plan_of(model: IntModel, options: CompileOptions) -> ChipPlan:
     """The chip that the options ask for."""
     return make_plan(
         model, options.target, context=options.context, slots=options.slots, lanes=options.lanes,
-        die=options.die,
+        die=options.die, adapter_rank=options.adapter_rank, adapter_count=options.adapter_count,
     )  # fmt: skip
 
 

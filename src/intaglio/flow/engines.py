@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from intaglio.errors import BadInput
-from intaglio.flow.adapters import NamedAdapter
+from intaglio.flow.adapters import NamedAdapter, check_side_memory
 from intaglio.flow.package import Package
 from intaglio.flow.progress import Progress
 from intaglio.flow.simulator import executable_of
@@ -59,12 +59,7 @@ def open_source(
     """
     check_engine(engine)
     if engine == "rtl":
-        if adapter:
-            raise BadInput(
-                f"adapter {adapter.name!r}: the chip's RTL has no side memory for adapters yet",
-                hint="use --engine twin or golden",
-            )
-        return RtlSource(package, progress)
+        return RtlSource(package, progress, adapter)
     kind = TwinSource if engine == "twin" else GoldenSource
     return kind(package, adapter)
 
@@ -157,18 +152,26 @@ class RtlSource:
 
     name, remark = "the simulated chip", ""
 
-    def __init__(self, package: Package, progress: Progress) -> None:
+    def __init__(
+        self, package: Package, progress: Progress, adapter: NamedAdapter | None = None
+    ) -> None:
         self.epoch = 0
+        if adapter:
+            check_side_memory(package, adapter)
         executable, _ = executable_of(package, progress=progress)
         with unheard_interrupts():
             self.simulation = Simulation(executable, package.images)
+        self.adapter = None
+        if adapter:
+            self.adapter = 0  # its place in side memory
+            self.simulation.load(package.plan, adapter.integers, self.adapter)
 
     def run(
         self, tokens: Sequence[int], position: int, count: int, sampling: Sampling
     ) -> Iterator[int]:
         """See :class:`Source`."""
         self._rewind(sampling, limit=position + len(tokens) + count)
-        self.simulation.send(0, list(tokens), position)
+        self.simulation.send(0, list(tokens), position, adapter=self.adapter)
         for _ in range(count):
             for result in self.simulation.run(1):
                 assert isinstance(result, Result)
@@ -179,7 +182,7 @@ class RtlSource:
         self._rewind(Sampling(), host=True)
         rows = []
         for position, token in enumerate(tokens.tolist()):
-            self.simulation.send(0, [token], position)
+            self.simulation.send(0, [token], position, adapter=self.adapter)
             rows.append(self.simulation.logits().values)
         return np.stack(rows)
 

@@ -10,6 +10,7 @@ from intaglio.flow.cache import Store
 from intaglio.flow.folder import file_hash
 from intaglio.flow.package import AGAIN, Package
 from intaglio.flow.progress import Progress, silent
+from intaglio.plan.chip import ChipPlan
 from intaglio.verify.assemble import ASSEMBLED, STATIONS, assemble
 from intaglio.verify.simulation import HARNESS, layout_header, write_layout
 from intaglio.verify.verilator import build, tool_version, tools
@@ -63,9 +64,10 @@ def build_simulator(package: Package, folder: Path, waves: bool, progress: Progr
     shutil.rmtree(work)
 
 
-def layout_of(package: Package) -> tuple[int, int]:
-    """Beat and vocabulary: what the harness must know of the chip."""
-    return package.plan.beat, package.plan.architecture.vocabulary
+def layout_of(package: Package) -> tuple[int, int, ChipPlan | None]:
+    """Beat, vocabulary, and the plan where it has side memory: what the harness must know."""
+    plan = package.plan
+    return plan.beat, plan.architecture.vocabulary, plan if plan.adapter_rank else None
 
 
 def simulator_key(package: Package, waves: bool) -> str:

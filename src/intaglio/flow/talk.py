@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from intaglio.checkpoint.tokenizer import Tokenizer
 from intaglio.errors import BadInput
-from intaglio.flow.adapters import open_adapter
+from intaglio.flow.adapters import NamedAdapter, open_adapter
 from intaglio.flow.engines import Source, check_engine, open_source
 from intaglio.flow.package import Package
 from intaglio.flow.progress import Progress, silent
@@ -30,6 +31,7 @@ class Talk:
         """``adapter``: ``NAME=DIR``; ``model``: see :func:`intaglio.flow.origin.checkpoint_of`."""
         check_engine(engine)
         self.adapter, self.model = adapter, model
+        self.adapted: NamedAdapter | None = None
         self.package, self.engine = package, engine
         self.context = package.plan.context
         self.source: Source | None = None
@@ -55,12 +57,11 @@ class Talk:
     def start(self, progress: Progress = silent) -> None:
         """Start the engine, unless it runs; building a simulator can take minutes."""
         if self.source is None:
-            chosen = None
             if self.adapter is not None:
-                chosen = open_adapter(
+                self.adapted = open_adapter(
                     self.package, self.adapter, model=self.model, progress=progress
                 )
-            self.source = open_source(self.package, self.engine, progress, chosen)
+            self.source = open_source(self.package, self.engine, progress, self.adapted)
 
     def complete(
         self, ids: Sequence[int], count: int, sampling: Sampling, *, stop: bool = True
@@ -102,23 +103,38 @@ class Talk:
             "adapter": self.adapter and self.adapter.split("=")[0],
             "runs_on": self.source.name if self.source else None,
             "seconds": self.seconds,
-            "chip": modelled(self.package.plan, self.prompt, self.count, self.sampling),
+            "chip": modelled(
+                self.package.plan,
+                self.prompt,
+                self.count,
+                self.sampling,
+                self.adapted.rank if self.adapted else 0,
+            ),
         }
 
 
-def modelled(plan: ChipPlan, prompt: int, count: int, sampling: Sampling) -> dict[str, Any]:
+def modelled(
+    plan: ChipPlan, prompt: int, count: int, sampling: Sampling, rank: int = 0
+) -> dict[str, Any]:
     """What ``count`` tokens after a prompt take on the chip, from the plan's exact cycles.
 
     ``prefill_seconds``: to the first token; ``tokens_per_second``: of the tokens after it.
+    ``rank``: of the adapter that is on, or 0; a chip without room for it counts as if it had been
+    compiled with it.
     """
+    assumed = rank > plan.adapter_rank
+    if assumed:
+        plan = replace(plan, adapter_rank=rank)
     process, schedule = target(plan.target), Schedule(plan)
-    cycles = schedule.run([User(prompt, count, sampling)])
-    first = schedule.run([User(prompt, 1, sampling)])
+    cycles = schedule.run([User(prompt, count, sampling, adapted=rank > 0)])
+    first = schedule.run([User(prompt, 1, sampling, adapted=rank > 0)])
     decode = cycles - first
     rate = (count - 1) / decode if count > 1 else 1 / cycles
     return {
         "grade": "modelled",
         "target": process.name,
+        "adapter_rank": plan.adapter_rank,
+        "adapter_rank_assumed": assumed,
         "cycles": cycles,
         "clock_hz": process.clock,
         "seconds": cycles / process.clock,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.errors import BadInput
+from intaglio.flow.adapters import NamedAdapter, check_side_memory, open_adapter
 from intaglio.flow.package import Package
 from intaglio.flow.progress import Progress, silent
 from intaglio.flow.simulator import executable_of
@@ -27,11 +28,13 @@ class Proof:
     prompt: str
     text: str
     build_seconds: float
+    adapter: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return {
-            **self.verdict.as_dict(), "build_seconds": self.build_seconds, "text": self.text
+            **self.verdict.as_dict(), "build_seconds": self.build_seconds, "text": self.text,
+            "adapter": self.adapter,
         }  # fmt: skip
 
 
@@ -42,19 +45,25 @@ def verify_package(
     *,
     sampling: Sampling | None = None,
     chat: bool = False,
+    adapter: str | None = None,
+    model: str | None = None,
     waves: Path | None = None,
     progress: Progress = silent,
 ) -> Proof:
     """Generate ``count`` tokens after ``prompt`` on the simulated chip, comparing all it computes.
 
-    End of text does not stop it. Stops at the first difference. ``waves``: an FST file.
+    End of text does not stop it. Stops at the first difference. ``adapter``: ``NAME=DIR``, a PEFT
+    folder that both then have. ``model``: see :func:`intaglio.flow.origin.checkpoint_of`.
+    ``waves``: an FST file.
     """
     sampling = sampling or Sampling()
     ids = encode_prompt(package.tokenizer, prompt, chat=chat)
     check_length(package.plan.context, len(ids), count)
+    chosen = adapter_for(package, adapter, model, progress)
     with whole_file(waves, package.path) as partial:
         executable, seconds = executable_of(package, waves=waves is not None, progress=progress)
-        planned = Schedule(package.plan).run([User(len(ids), count, sampling)])
+        user = User(len(ids), count, sampling, adapted=chosen is not None)
+        planned = Schedule(package.plan).run([user])
         progress(STEP, 0, f"{len(ids)} prompt tokens")
         done = 0
 
@@ -65,11 +74,24 @@ def verify_package(
 
         verdict = verify(
             package.model, executable, package.images, ids, count, sampling,
-            planned_cycles=planned, progress=heard, waves=partial,
+            planned_cycles=planned, progress=heard, waves=partial, plan=package.plan,
+            adapters={chosen.name: chosen.integers} if chosen else None,
+            adapter=chosen.name if chosen else None,
         )  # fmt: skip
     progress(STEP, 1, "")
     said = package.tokenizer.decode(verdict.transcripts[0])
-    return Proof(verdict, prompt, said, seconds)
+    return Proof(verdict, prompt, said, seconds, chosen.name if chosen else None)
+
+
+def adapter_for(
+    package: Package, given: str | None, model: str | None, progress: Progress
+) -> NamedAdapter | None:
+    """The adapter that is asked for, if one is; the chip must have room for it."""
+    if given is None:
+        return None
+    chosen = open_adapter(package, given, model=model, progress=progress)
+    check_side_memory(package, chosen)
+    return chosen
 
 
 @contextmanager
