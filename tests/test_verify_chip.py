@@ -110,6 +110,20 @@ def test_a_long_prompt(chip):
     assert verdict.simulated_cycles == Schedule(chip.plan).run([User(length, 1)])
 
 
+def test_beats_as_wide_as_large_chips_have(tmp_path):
+    """What the plan says of chips too large to simulate rests on the same blocks."""
+    beat = 64
+    shape = random_architecture(
+        vocabulary=2 * beat + 9, width=beat, layers=1, heads=1, kv_heads=1, head_width=beat,
+        inner=2 * beat, context=64,
+    )  # fmt: skip
+    chip = build_chip(tmp_path, random_model(5, shape), slots=1, beat=beat, positions=16, lanes=33)
+    for sampling in (Sampling(), WARM):
+        verdict = compare(chip, count=40, sampling=sampling)
+        assert verdict.first_difference is None
+        assert verdict.simulated_cycles == Schedule(chip.plan).run([User(5, 40, sampling)])
+
+
 @pytest.mark.parametrize("shape", ["plain", "mixed"])
 def test_users_together_get_what_each_gets_alone(build, shape):
     chip = build(shape)
