@@ -218,7 +218,7 @@ def test_an_output_that_is_no_package_is_never_touched(tiny, tmp_path, kind):
         ({"adapter_rank": 65}, "adapter rank must be from 0 to 64, not 65"),
         ({"adapter_rank": 4, "adapter_count": 0}, "adapter count must be from 1 to 256, not 0"),
         ({"adapter_count": 2}, "adapter count 2 needs side memory to hold them"),
-        ({"target": "n3"}, "target must be one of generic, sky130, not 'n3'"),
+        ({"target": "n2"}, "target must be one of n3, n5, n6, n7, n16, n28, n65, sky130, "),
     ],
 )
 def test_options_out_of_range(options, message):

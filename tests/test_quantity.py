@@ -82,9 +82,11 @@ def test_the_range_of_a_monotone_model_is_that_of_its_corners(ranges, powers):
         model(dict(zip("abc", corner, strict=True)))["y"]
         for corner in itertools.product(*[(low, high) for low, _, high in ranges])
     ]
-    assert got.low == pytest.approx(min(corners), rel=1e-12)
-    assert got.high == pytest.approx(max(corners), rel=1e-12)
-    assert got.low <= got.value <= got.high
+    assert got.least == pytest.approx(min(corners), rel=1e-12)
+    assert got.most == pytest.approx(max(corners), rel=1e-12)
+    assert got.least <= got.low <= got.value <= got.high <= got.most
+    down = [math.log(got.value / min(*ends, got.value)) for ends in got.moves.values()]
+    assert got.low == pytest.approx(got.value * math.exp(-math.hypot(*down)), rel=1e-9)
     sizes = [abs(high - low) for low, high in got.moves.values()]
     assert sizes == sorted(sizes, reverse=True)
 
@@ -92,3 +94,32 @@ def test_the_range_of_a_monotone_model_is_that_of_its_corners(ranges, powers):
 def test_a_certain_input_moves_nothing():
     got = spread(lambda x: {"y": x["a"]}, {"a": Quantity(3.0, "1", "exact", "test")})["y"]
     assert (got.value, got.low, got.high, got.moves) == (3.0, 3.0, 3.0, {})
+    assert (got.least, got.most) == (3.0, 3.0)
+
+
+def test_independent_errors_and_errors_together():
+    inputs = {
+        name: Quantity(1.0, "1", "assumed", "test", math.exp(-size), math.exp(size))
+        for name, size in (("a", 0.3), ("b", 0.4), ("c", 0.0))
+    }
+
+    def model(x):
+        return {"y": x["a"] * x["b"] * x["c"]}
+
+    alone = spread(model, inputs)["y"]
+    assert math.log(alone.high) == pytest.approx(0.5)
+    assert math.log(alone.most) == pytest.approx(0.7)
+    as_one = spread(model, inputs, {"a": "group", "b": "group"})["y"]
+    assert math.log(as_one.high) == pytest.approx(0.7)
+    assert math.log(as_one.low) == pytest.approx(-0.7)
+    assert as_one.most == alone.most
+
+
+def test_a_result_that_may_be_negative_has_its_errors_added_as_they_are():
+    inputs = {
+        name: Quantity(1.0, "1", "assumed", "test", 1.0 - size, 1.0 + size)
+        for name, size in (("a", 3.0), ("b", 4.0))
+    }
+    got = spread(lambda x: {"y": x["a"] - x["b"]}, inputs)["y"]
+    assert (got.low, got.value, got.high) == (-5.0, 0.0, 5.0)
+    assert (got.least, got.most) == (-7.0, 7.0)

@@ -131,23 +131,31 @@ def read_yaml(path: Path) -> dict[str, Any]:
 class Spread:
     """A result of a model, and how each input that is not certain moves it alone.
 
-    ``moves``: result with the input at its low and at its high end, all others at their values;
-    the input that moves it most first.
+    ``low``, ``high``: where inputs err independently. ``least``, ``most``: where all err at once,
+    each to the worst for this result. ``moves``: result with the input at its low and at its high
+    end, all others at their values; the input that moves it most first.
     """
 
     value: float
     low: float
     high: float
+    least: float
+    most: float
     moves: dict[str, tuple[float, float]]
 
 
 def spread(
-    model: Callable[[Mapping[str, float]], Mapping[str, float]], inputs: Mapping[str, Quantity]
+    model: Callable[[Mapping[str, float]], Mapping[str, float]],
+    inputs: Mapping[str, Quantity],
+    together: Mapping[str, str] | None = None,
 ) -> dict[str, Spread]:
     """Results of ``model`` over the ranges of its inputs.
 
-    Each result's range is taken at the corner to which every input alone moves it: exact for a
-    model that is monotone in each input, whatever the other inputs are. All inputs must be known.
+    ``low`` and ``high`` are the root of the sum of the squares of what each input does alone, as
+    ratios where a result is positive (the propagation of independent errors, ISO GUM 5.1.2). Inputs
+    that ``together`` puts into one group err as one: what they do is added first. ``least`` and
+    ``most`` are taken at the corner to which every input alone moves the result: exact for a model
+    that is monotone in each input, whatever the others are. All inputs must be known.
     """
     nominal = {name: q.number for name, q in inputs.items()}
     central = dict(model(nominal))
@@ -160,20 +168,21 @@ def spread(
         for result in central:
             moves[result][name] = (ends[0][result], ends[1][result])
     return {
-        result: _corner(model, inputs, nominal, result, value, moves[result])
+        result: _spread(model, inputs, nominal, result, value, moves[result], together or {})
         for result, value in central.items()
     }
 
 
-def _corner(
+def _spread(
     model: Callable[[Mapping[str, float]], Mapping[str, float]],
     inputs: Mapping[str, Quantity],
     nominal: dict[str, float],
     result: str,
     value: float,
     moves: dict[str, tuple[float, float]],
+    together: Mapping[str, str],
 ) -> Spread:
-    """The range of one result, and its moves in order."""
+    """The ranges of one result, and its moves in order."""
     least, most = dict(nominal), dict(nominal)
     for name, (at_low, at_high) in moves.items():
         ends = inputs[name].bounds
@@ -181,4 +190,27 @@ def _corner(
     seen = [value, *(end for pair in moves.values() for end in pair)]
     seen += [model(least)[result], model(most)[result]]
     order = sorted(moves, key=lambda name: -abs(moves[name][1] - moves[name][0]))
-    return Spread(value, min(seen), max(seen), {name: moves[name] for name in order})
+    corners = min(seen), max(seen)
+    low, high = independent(value, moves, together)
+    return Spread(
+        value, max(low, corners[0]), min(high, corners[1]), *corners,
+        {name: moves[name] for name in order},
+    )  # fmt: skip
+
+
+def independent(
+    value: float, moves: Mapping[str, tuple[float, float]], together: Mapping[str, str]
+) -> tuple[float, float]:
+    """The ends of a result whose inputs err independently, group by group."""
+    ratios = value > 0 and all(end > 0 for pair in moves.values() for end in pair)
+    down: dict[str, float] = {}
+    up: dict[str, float] = {}
+    for name, pair in moves.items():
+        group = together.get(name, name)
+        for ends, end in ((down, min(*pair, value)), (up, max(*pair, value))):
+            step = abs(math.log(end / value)) if ratios else abs(end - value)
+            ends[group] = ends.get(group, 0.0) + step
+    low, high = math.hypot(*down.values()), math.hypot(*up.values())
+    if ratios:
+        return value * math.exp(-low), value * math.exp(high)
+    return value - low, value + high

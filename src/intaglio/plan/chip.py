@@ -1,11 +1,12 @@
 """ChipPlan: the shape of a chip, chosen once per base die; no weight is in it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from intaglio.architecture import Architecture
 from intaglio.errors import BadInput, BadPackage, DoesNotFit
-from intaglio.golden.model import MATRICES, IntModel
+from intaglio.golden.model import MATRICES, IntModel, Matrix
 from intaglio.golden.number import RANK_LIMIT, Widths
 from intaglio.plan.adapter import AdapterPlan, layer_adapters
 from intaglio.plan.target import Target, target
@@ -13,6 +14,7 @@ from intaglio.plan.tiling import (
     GROUPS,
     MOST_LANES,
     FabricPlan,
+    Shape,
     fabric_plan,
     group_rows,
     lanes_for,
@@ -214,10 +216,12 @@ def make_plan(
         layers=tuple(
             like_fabrics(model, index, base)
             if base
-            else layer_fabrics(model, index, process, lanes)
+            else automatic_fabrics(model, index, process, lanes)
             for index in range(a.layers)
         ),
-        head=head_fabric(model, process, base.head.lanes if base else lanes),
+        head=head_fabric(
+            model.head, model.widths, process.rows, base.head.lanes if base else lanes
+        ),
         adapter_rank=base.adapter_rank if base else adapter_rank,
         adapter_count=base.adapter_count if base else adapter_count,
     )
@@ -226,26 +230,42 @@ def make_plan(
 
 
 def layer_fabrics(
-    model: IntModel, index: int, process: Target, lanes: int | None
+    layer: Mapping[str, Matrix | Shape],
+    widths: Widths,
+    rows: Mapping[str, int],
+    lanes: int | None,
+    most: int = MOST_LANES,
 ) -> dict[str, FabricPlan]:
-    """The seven fabrics of one layer."""
-    layer = dict(model.layers[index].matrices())
-    rows = group_rows(
-        {
-            group: (layer[names[0]].inputs, sum(layer[name].outputs for name in names))
-            for group, names in GROUPS.items()
-        },
-        process.rows,
-    )
+    """The seven fabrics of one layer: with ``lanes``, or the fewest under the rows of a group."""
     return {
         name: fabric_plan(
             layer[name],
-            min(lanes, MOST_LANES) if lanes else lanes_for(layer[name], rows[group]),
-            activation_bits(name, model.widths),
+            min(lanes, most) if lanes else lanes_for(layer[name], rows[group], most),
+            activation_bits(name, widths),
+            most,
         )
         for group, names in GROUPS.items()
         for name in names
     }
+
+
+def shared_rows(layer: Mapping[str, Matrix | Shape], total: int) -> dict[str, int]:
+    """The rows of each group of a layer that has ``total``."""
+    return group_rows(
+        {
+            group: (layer[names[0]].inputs, sum(layer[name].outputs for name in names))
+            for group, names in GROUPS.items()
+        },
+        total,
+    )
+
+
+def automatic_fabrics(
+    model: IntModel, index: int, process: Target, lanes: int | None
+) -> dict[str, FabricPlan]:
+    """The seven fabrics of one layer of a model."""
+    layer = dict(model.layers[index].matrices())
+    return layer_fabrics(layer, model.widths, shared_rows(layer, process.rows), lanes)
 
 
 def like_fabrics(model: IntModel, index: int, base: ChipPlan) -> dict[str, FabricPlan]:
@@ -258,10 +278,12 @@ def like_fabrics(model: IntModel, index: int, base: ChipPlan) -> dict[str, Fabri
     }
 
 
-def head_fabric(model: IntModel, process: Target, lanes: int | None) -> FabricPlan:
-    """The head's fabric: as many rows as the average group of a layer."""
-    chosen = lanes or lanes_for(model.head, max(process.rows // len(GROUPS), 1))
-    return fabric_plan(model.head, chosen, model.widths.norm)
+def head_fabric(
+    head: Matrix | Shape, widths: Widths, rows: int, lanes: int | None, most: int = MOST_LANES
+) -> FabricPlan:
+    """The head's fabric: as many rows as the average group of a layer that has ``rows``."""
+    chosen = lanes or lanes_for(head, max(rows // len(GROUPS), 1), most)
+    return fabric_plan(head, chosen, widths.norm, most)
 
 
 def check_fit(plan: ChipPlan, process: Target, die: float | None) -> None:

@@ -107,25 +107,30 @@ class Schedule:
         return done
 
     def _layer_fixed(self, fabrics: dict[str, FabricPlan], adapters: dict[str, AdapterPlan]) -> int:
-        plan, a = self.plan, self.plan.architecture
+        """Cycles of a layer without those that grow with the position."""
         gaps = {
             group: linear_gap([fabrics[name] for name in names])
             + (added_cycles(group, fabrics, adapters) if adapters else 0)
             for group, names in GROUPS.items()
         }
-        query, mixed, inner = (
-            a.query_width // plan.beat, (a.query_width + 2 * a.kv_width) // plan.beat,
-            a.inner // plan.beat,
-        )  # fmt: skip
-        beats = self.beats
+        return self._attention_fixed(gaps) + self._gated_fixed(gaps)
+
+    def _attention_fixed(self, gaps: dict[str, int]) -> int:
+        """From a layer's first beat in to the first beat after attention is added."""
+        plan, a, beats = self.plan, self.plan.architecture, self.beats
+        query, mixed = a.query_width // plan.beat, (a.query_width + 2 * a.kv_width) // plan.beat
         attention = (beats - 1) + norm_gap(plan) + (beats - 1) + gaps["qkv"]
         # the sines begin a cycle after the first beat; as a rule they are ready long before
         attention = max(attention, 1 + a.head_width + ROTARY_LATENCY)
         attention += (mixed - 1) + ROTARY_GAP
-        shrink = (query - 1) + SHRINK_GAP + (query - 1) + gaps["o"] + RESIDUAL_GAP
+        return attention + (query - 1) + SHRINK_GAP + (query - 1) + gaps["o"] + RESIDUAL_GAP
+
+    def _gated_fixed(self, gaps: dict[str, int]) -> int:
+        """From the first beat after attention to a layer's first beat out."""
+        plan, beats = self.plan, self.beats
+        inner = plan.architecture.inner // plan.beat
         mlp = (beats - 1) + norm_gap(plan) + (beats - 1) + gaps["mlp"] + GATE_GAP
-        down = (inner - 1) + SHRINK_GAP + (inner - 1) + gaps["down"] + RESIDUAL_GAP
-        return attention + shrink + mlp + down
+        return mlp + (inner - 1) + SHRINK_GAP + (inner - 1) + gaps["down"] + RESIDUAL_GAP
 
 
 class Stations:

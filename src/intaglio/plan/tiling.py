@@ -7,10 +7,37 @@ import numpy as np
 
 from intaglio.errors import BadInput
 from intaglio.golden.model import Matrix
-from intaglio.golden.number import accumulator_bits, product_bits
+from intaglio.golden.number import CODEBOOKS, accumulator_bits, product_bits
 
 MOST_LANES = 2048
 DRAIN = 4  # cycles of a fabric after its last bit cycle
+
+DIGITS = {2: (2, 1), 3: (3, 1), 4: (4, 1), 6: (3, 2), 8: (4, 2)}
+"""By the width of a matrix: bits of a digit, and digits."""
+
+EXTRA_SHIFT = {2: 2, 3: 2, 4: 4}
+"""Bits that the first of two digits stands above the second, by the digit's bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A matrix without its weights: so many of its inputs have a second digit."""
+
+    bits: int
+    inputs: int
+    outputs: int
+    extras: int = 0
+
+    @property
+    def extra_shift(self) -> int:
+        """Bits that the first digit stands above the second; 0 where there is none."""
+        return EXTRA_SHIFT[self.bits] if self.extras else 0
+
+    @property
+    def largest(self) -> int:
+        """The largest magnitude a weight can have."""
+        top = max(CODEBOOKS[self.bits])
+        return (top << self.extra_shift) + (top if self.extras else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,34 +79,45 @@ class FabricPlan:
         return (self.rows + self.extra_rows) * self.product_bits
 
 
-def extra_rows(extra_inputs: np.ndarray, lanes: int) -> int:
-    """Rows that the second digits of ``extra_inputs`` need: the fullest lane decides."""
-    if len(extra_inputs) == 0:
+def extra_rows(matrix: Matrix | Shape, lanes: int) -> int:
+    """Rows that the second digits need: the fullest lane decides.
+
+    Of a matrix without weights nobody knows which inputs have one: as if spread evenly.
+    """
+    if matrix.extras == 0:
         return 0
-    return int(np.bincount(np.asarray(extra_inputs) % lanes).max())
+    if isinstance(matrix, Shape):
+        return -(-matrix.extras // lanes)
+    return int(np.bincount(np.asarray(matrix.extra_inputs) % lanes).max())
 
 
-def fabric_plan(matrix: Matrix, lanes: int, activation: int) -> FabricPlan:
-    """The shape of the fabric that stores ``matrix`` with so many lanes."""
-    if not 1 <= lanes <= MOST_LANES:
-        raise BadInput(f"lanes must be from 1 to {MOST_LANES}, not {lanes}")
+def fabric_plan(
+    matrix: Matrix | Shape, lanes: int, activation: int, most: int = MOST_LANES
+) -> FabricPlan:
+    """The shape of the fabric that stores ``matrix`` with so many lanes, ``most`` of them."""
+    if not 1 <= lanes <= most:
+        raise BadInput(f"lanes must be from 1 to {most}, not {lanes}")
     return FabricPlan(
         bits=matrix.bits,
         inputs=matrix.inputs,
         outputs=matrix.outputs,
         lanes=lanes,
-        extra_rows=extra_rows(matrix.extra_inputs, lanes),
+        extra_rows=extra_rows(matrix, lanes),
         extra_shift=matrix.extra_shift,
         activation=activation,
         accumulator=accumulator_bits(matrix.inputs, matrix.largest, activation),
     )
 
 
-def lanes_for(matrix: Matrix, rows: int) -> int:
-    """The fewest lanes with which main and extra rows together are at most ``rows``."""
-    lanes = max(math.ceil((matrix.inputs + matrix.extras) / rows), 1)
-    while lanes < MOST_LANES:
-        total = math.ceil(matrix.inputs / lanes) + extra_rows(matrix.extra_inputs, lanes)
+def lanes_for(matrix: Matrix | Shape, rows: int, most: int = MOST_LANES) -> int:
+    """The fewest lanes with which main and extra rows together are at most ``rows``.
+
+    Where no number of lanes does that, as many as there are inputs, or ``most``.
+    """
+    most = min(most, matrix.inputs)
+    lanes = min(max(math.ceil((matrix.inputs + matrix.extras) / rows), 1), most)
+    while lanes < most:
+        total = math.ceil(matrix.inputs / lanes) + extra_rows(matrix, lanes)
         if total <= rows:
             break
         lanes += 1
