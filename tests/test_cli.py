@@ -25,7 +25,10 @@ from intaglio.golden.model import IntModel
 from intaglio.hardware import emit
 from intaglio.verify.simulation import Difference
 
-COMMANDS = ("compile", "verify", "generate", "chat", "evaluate", "bench", "demo")
+COMMANDS = (
+    "plan", "compile", "verify", "generate", "chat", "evaluate", "bench", "demo", "cost",
+    "turnaround", "agents",
+)  # fmt: skip
 DOCUMENT = Path(__file__).parents[1] / "docs" / "json.md"
 TEXT = "the index of the list in the other 12 lists\n" * 20
 
@@ -393,7 +396,7 @@ BAD = {
     "lanes negative": ((*COMPILE, "--lanes", "-4"), "lanes must be auto or a number, not '-4'"),
     "lanes zero": ((*COMPILE, "--lanes", "0"), "lanes must be auto or from 1 to 2048, not 0"),
     "lanes many": ((*COMPILE, "--lanes", "2049"), "lanes must be auto or from 1 to 2048, not 2049"),
-    "target": ((*COMPILE, "--target", "n2"), "target must be one of generic, sky130, not 'n2'"),
+    "target": ((*COMPILE, "--target", "n2"), "n65, sky130, generic, not 'n2'"),
     "context zero": ((*COMPILE, "--context", "0"), "context must be from 1 to the model's 64"),
     "context long": ((*COMPILE, "--context", "65"), "context must be from 1 to the model's 64"),
     "slots": ((*COMPILE, "--slots", "0"), "slots must be from 1 to 256, not 0"),

@@ -20,7 +20,7 @@ ROWS = [  # top to bottom = first to last; names in one row do not know each oth
     {"cli"},
 ]
 ROW = {name: row for row, names in enumerate(ROWS) for name in names}
-DATA = {"models", "presets", "targets"}  # folders without code
+DATA = {"market", "models", "presets", "targets"}  # folders without code
 FORBIDDEN = {  # independence of evidence: who is checked shares no code with who checks
     ("hardware", "golden.ops"), ("hardware", "golden.forward"),
     ("twin", "golden.ops"), ("twin", "golden.forward"),

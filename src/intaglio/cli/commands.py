@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from intaglio import __version__
+from intaglio.cli import market, plan
 from intaglio.cli.screen import bars, fail, note, say, waiting, write, write_json
 from intaglio.errors import BadInput, IntaglioError
 from intaglio.golden.sample import Sampling
@@ -28,6 +29,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+plan.add(app)
 
 DEFAULT_PROMPT = "def read(path):\n    with open("
 DEFAULT_QUESTION = "What is the capital of France?"
@@ -566,3 +569,6 @@ def demo(
         print_speed(values)
         say(f"Talk to its RTL: {sys.argv[0]} generate {output} --prompt 'import ' --engine rtl")
     return 0 if proof.verdict.equal else 1
+
+
+market.add(app)

@@ -1,0 +1,154 @@
+"""A chain of steps on a GPU and on a model's chip."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from intaglio.errors import BadInput
+from intaglio.flow.cost import work_of
+from intaglio.flow.plan import Model, PlanOptions, open_model, target_of
+from intaglio.plan.chip import DEFAULT_CONTEXT
+from intaglio.plan.outline import Outline
+from intaglio.plan.process import Process
+from intaglio.plan.schedule import User
+from intaglio.quantity import Quantity
+from intaglio.silicon.agents import Chain, Runner, Timeline, sooner, timeline, tokens_in
+from intaglio.silicon.baselines import Machine, Work, baseline, machine
+from intaglio.silicon.derived import Figure, derive, exactly
+from intaglio.silicon.market import economics
+
+PROMPT = 1024
+ASKED = "asked for"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """A chain and who runs it; None leaves a value to the data and the plan.
+
+    ``output``: tokens out of a step, or as many as the GPU gives in ``seconds``. Rates in
+    tokens/s: ``rate`` and ``prompt_rate`` of the chip, ``gpu_rate`` of the GPU.
+    """
+
+    target: str | None = None
+    gpu: str = "h200"
+    steps: int = 10
+    prompt: int | None = None
+    output: int | None = None
+    seconds: float = 10.0
+    outside: float = 0.0
+    rate: float | None = None
+    prompt_rate: float | None = None
+    gpu_rate: float | None = None
+    context: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("rate", "prompt_rate", "gpu_rate"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise BadInput(f"{name.replace('_', ' ')} must be positive, not {value:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Agents:
+    """A chain on both. ``ratio``: how many times sooner the chip is done."""
+
+    model: str
+    target: str
+    gpu: Timeline
+    chip: Timeline
+    ratio: Figure
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object of ``agents``."""
+        chain = self.gpu.chain
+        return {
+            "model": self.model, "target": self.target, "steps": chain.steps,
+            "prompt_tokens": chain.prompt, "tokens": chain.output,
+            "outside_seconds": chain.outside, "gpu": self.gpu.as_dict(),
+            "chip": self.chip.as_dict(), "ratio": self.ratio.as_dict(),
+        }  # fmt: skip
+
+
+def run_agents(model: str, options: AgentOptions | None = None) -> Agents:
+    """A chain of steps, each waiting for the last, on a GPU and on the model's chip."""
+    options = options or AgentOptions()
+    other, opened = machine(options.gpu), open_model(model)
+    process = target_of(opened, PlanOptions(target=options.target))
+    prompt = PROMPT if options.prompt is None else options.prompt
+    # what a GPU reads for a token hardly depends on the context that the chip will have
+    first = outline_of(opened, process, options.context or DEFAULT_CONTEXT)
+    gpu = gpu_runner(other, work_of(model, opened, first, prompt), options)
+    count = options.output
+    if count is None:
+        count = tokens_in(gpu, options.seconds, prompt)
+    chain = Chain(options.steps, prompt, count, options.outside)
+    chip = chip_runner(opened, process, chain, options)
+    lines = timeline(gpu, chain), timeline(chip, chain)
+    return Agents(opened.title, process.name, *lines, sooner(*lines))
+
+
+def outline_of(opened: Model, process: Process, context: int) -> Outline:
+    """The chip with room for so many positions, at most the model's own; a package as it is."""
+    if opened.package is not None:
+        return opened.package
+    context = min(context, opened.architecture.context)
+    return opened.outline(process, PlanOptions(context=context))
+
+
+def room(opened: Model, process: Process, chain: Chain, asked: int | None) -> Outline:
+    """The chip on which a step of the chain has room."""
+    needed = chain.prompt + chain.output - 1  # the last token that is said takes no position
+    made = outline_of(opened, process, needed if asked is None else asked)
+    if needed > made.plan.context:
+        raise BadInput(
+            f"tokens in and out of a step must fit the {made.plan.context:,} positions of the "
+            f"chip, not {chain.prompt:,} + {chain.output:,}",
+            hint="ask for fewer --tokens or shorter --seconds",
+        )
+    return made
+
+
+def gpu_runner(other: Machine, work: Work, options: AgentOptions) -> Runner:
+    """A GPU with one user: its published rate, or its ceiling where none was published."""
+    alone = baseline(other, work).one_user
+    rate = alone.rate
+    if options.gpu_rate is not None:
+        rate = exactly(options.gpu_rate, "token/s", ASKED)
+    if not rate.known:
+        raise BadInput(
+            f"tokens/s of {other.title} on {work.name} are not known",
+            hint="give them with --gpu-tokens-per-second",
+        )
+    inputs = {**other.figures, "chips": alone.chips, "share": economics()["prompt_share"]}
+    prompt = derive(
+        lambda v: {"rate": v["compute"] * v["chips"] * v["share"] / (2 * work.active)},
+        inputs, {"rate": "token/s"}, "silicon.baselines, share of peak arithmetic on a prompt",
+    )["rate"].quantity  # fmt: skip
+    if not prompt.known:  # a prompt is never slower than its tokens one by one
+        prompt = rate
+    return Runner(other.title, prompt, rate)
+
+
+def chip_runner(opened: Model, process: Process, chain: Chain, options: AgentOptions) -> Runner:
+    """The chip with one user: the plan's exact cycles over its clock, split at the first token."""
+    rates = {"prompt": options.prompt_rate, "output": options.rate}
+    made = {
+        name: exactly(rate, "token/s", ASKED) for name, rate in rates.items() if rate is not None
+    }
+    if len(made) < len(rates):
+        schedule = room(opened, process, chain, options.context).schedule()
+        first = schedule.run([User(chain.prompt, 1)])
+        # a single token comes with the prompt: its own time is then none that can be seen
+        rest = max(schedule.run([User(chain.prompt, chain.output)]) - first, 1)
+        planned = {"prompt": (chain.prompt, first), "output": (chain.output, rest)}
+        for name, (tokens, cycles) in planned.items():
+            made.setdefault(name, rate_of(tokens, cycles, process["clock"], name))
+    return Runner(f"{opened.title} in silicon, {process.name}", made["prompt"], made["output"])
+
+
+def rate_of(tokens: int, cycles: int, clock: Quantity, what: str) -> Quantity:
+    """Tokens/s from exact cycles."""
+    return derive(
+        lambda v: {"rate": tokens / cycles * v["clock"]}, {"clock": clock}, {"rate": "token/s"},
+        f"exact cycles of the {what} ({cycles:,}) at the clock",
+    )["rate"].quantity  # fmt: skip

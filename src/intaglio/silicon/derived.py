@@ -1,0 +1,92 @@
+"""Derived figures: what a model makes of quantities, with range, grade and what moves it most."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from intaglio.quantity import GRADES, Quantity, spread
+
+TOGETHER = {
+    "logic_scale": "logic area", "gate_area": "logic area",
+    "full_adder_energy": "logic energy", "flop_energy": "logic energy",
+    "gate_energy": "logic energy", "multiply_energy": "logic energy",
+    "sram_energy": "memory energy", "rom_energy": "memory energy",
+    "leakage_logic": "leakage", "leakage_sram": "leakage",
+    "wire_capacitance": "wires", "wire_energy": "wires",
+    "line_pitch": "cell rules", "cell_width": "cell rules", "rom_cell": "cell rules",
+    "mask_set": "masks", "programmable_mask": "masks",
+}  # fmt: skip
+"""Inputs that were derived from each other or scaled by one rule: they err as one."""
+
+Model = Callable[[Mapping[str, float]], Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure and how each uncertain input moves it alone, the strongest first.
+
+    ``moves``: its value with that input at its low and at its high end. ``corners``: the least and
+    the most it can be where all inputs err at once, each to the worst; None where nobody knows it.
+    """
+
+    quantity: Quantity
+    moves: dict[str, tuple[float, float]]
+    corners: tuple[float, float] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON: the quantity's keys, ``corners`` and ``moves``."""
+        return {
+            **self.quantity.as_dict(), "corners": self.corners and list(self.corners),
+            "moves": {k: list(v) for k, v in self.moves.items()},
+        }  # fmt: skip
+
+
+def derive(
+    model: Model, inputs: Mapping[str, Quantity], units: Mapping[str, str], source: str
+) -> dict[str, Figure]:
+    """The results of ``model`` that ``units`` names, in those units.
+
+    An input that nobody knows reaches the model as NaN; a result that becomes NaN by it is null
+    and blocked by it. A result's grade is the worst of the inputs that move it, or of all inputs
+    where none does.
+    """
+    known = {name: q for name, q in inputs.items() if q.known}
+    blind = {name: math.nan for name in inputs if name not in known}
+
+    def complete(values: Mapping[str, float]) -> dict[str, float]:
+        made = model({**values, **blind})
+        return {name: 0.0 if math.isnan(made[name]) else made[name] for name in units}
+
+    nominal = model({**{name: q.number for name, q in known.items()}, **blind})
+    ranges = spread(complete, known, TOGETHER)
+    reason = "; ".join(str(inputs[name].blocked_by) for name in blind)
+    return {
+        name: unknown(unit, source, reason)
+        if math.isnan(nominal[name])
+        else Figure(
+            Quantity(
+                ranges[name].value, unit, worst(known, ranges[name].moves), source,
+                ranges[name].low, ranges[name].high,
+            ),
+            {key: ends for key, ends in ranges[name].moves.items() if ends[0] != ends[1]},
+            (ranges[name].least, ranges[name].most),
+        )
+        for name, unit in units.items()
+    }  # fmt: skip
+
+
+def unknown(unit: str, source: str, reason: str) -> Figure:
+    """A figure that nobody knows."""
+    return Figure(Quantity(None, unit, "assumed", source, blocked_by=reason), {})
+
+
+def worst(inputs: Mapping[str, Quantity], moves: Mapping[str, tuple[float, float]]) -> str:
+    """The worst grade among the inputs that move a result, or among all where none does."""
+    moving = [name for name, ends in moves.items() if ends[0] != ends[1]] or list(inputs)
+    return max((inputs[name].grade for name in moving), key=GRADES.index)
+
+
+def exactly(value: float, unit: str, source: str) -> Quantity:
+    """A quantity that is counted or chosen."""
+    return Quantity(value, unit, "exact", source)

@@ -1,0 +1,383 @@
+"""A chip's area, power and speed, from its outline and a process alone.
+
+Every figure is a quantity: its range comes from what is uncertain in the process and in the
+circuits, its grade is the worst among what moves it. Cycles are the plan's and exact.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from intaglio.plan.tiling import FabricPlan
+from intaglio.quantity import Quantity
+from intaglio.silicon.blocks import Part, parts
+from intaglio.silicon.circuits import assumptions
+from intaglio.silicon.derived import Figure, derive
+from intaglio.silicon.fabric import (
+    Inputs,
+    best_cell,
+    fabric_area,
+    fabric_energy,
+    fabric_logic,
+    gates_area,
+    logic_energy,
+    placed,
+    transistors,
+)
+from intaglio.silicon.request import Choices, Cycles, request_cycles
+
+if TYPE_CHECKING:
+    from intaglio.plan.outline import Outline
+    from intaglio.plan.process import Process
+
+FROM_PROCESS = (
+    "clock", "supply", "logic_scale", "gate_area", "sram_cell", "sram_efficiency", "rom_cell",
+    "line_pitch", "cell_width", "wire_capacitance", "wire_energy", "line_reach",
+    "full_adder_energy", "flop_energy", "gate_energy", "sram_energy", "rom_energy",
+    "leakage_logic", "leakage_sram", "clock_energy", "utilisation",
+)  # fmt: skip
+KINDS = {
+    "cells": "codes of all fabrics", "columns": "sum lines, latches, multiplexers",
+    "adders": "counter trees, accumulators", "banks": "product banks and lines' drivers",
+    "frame": "activations, control of fabrics", "attention": "attention",
+    "kv": "keys and values", "buffers": "score buffers", "vectors": "norms, gates, narrowing",
+    "constants": "multipliers, shifts, start values", "adapters": "adapters",
+    "embedding": "embedding", "head": "final norm, sampler", "port": "host port",
+    "wiring": "wires between blocks", "pads": "pad ring",
+}  # fmt: skip
+"""Into what the area is broken down, in words."""
+
+AREA_UNITS = {"area_mm2": "mm2", "transistors": "1", **{f"area_{kind}": "mm2" for kind in KINDS}}
+POWER_UNITS = {
+    "power_w": "W", "power_full_w": "W", "power_all_w": "W", "leakage_w": "W",
+    "millijoule_per_token": "mJ", "millijoule_per_token_full": "mJ", "dynamic_millijoule": "mJ",
+    "hottest_w_per_mm2": "W/mm2", "hottest_single_w_per_mm2": "W/mm2",
+    "femtojoule_per_weight": "fJ",
+}  # fmt: skip
+SPEED_UNITS = {
+    "tokens_per_second_per_user": "1/s", "tokens_per_second_all": "1/s",
+    "tokens_per_second_full": "1/s", "tokens_per_second_end_to_end": "1/s",
+    "prompt_tokens_per_second": "1/s", "first_token_seconds": "s",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Parts of one kind: ``count`` of them on the chip, ``area`` of one. ``layer``: the first."""
+
+    name: str
+    kind: str
+    layer: int | None
+    layers: tuple[int, ...]
+    count: float
+    area: Quantity
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "name": self.name, "kind": self.kind, "layer": self.layer,
+            "layers": list(self.layers), "count": self.count, "area": self.area.as_dict(),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A part on a process: um2 of one by kind, of them SRAM and cells; fJ for one token, all."""
+
+    part: Part
+    kinds: Mapping[str, float]
+    sram: float
+    array: float
+    energy: float
+
+    @property
+    def area(self) -> float:
+        """um2 of one."""
+        return sum(self.kinds.values())
+
+
+class Silicon:
+    """The model: outline and choices, to be met with numbers of a process."""
+
+    def __init__(self, outline: "Outline", choices: Choices) -> None:
+        self.outline, self.choices = outline, choices
+        self.cycles = request_cycles(outline, choices)
+        self.parts = parts(outline, self.cycles.position)
+        self.seat = False
+        self.cells: dict[FabricPlan, str] = {}
+
+    def choose(self, x: Inputs) -> None:
+        """Take the cell of every fabric, by these numbers, once and for all."""
+        for part in self.parts:
+            if part.fabric and part.fabric not in self.cells:
+                auto = self.choices.cell == "auto"
+                self.cells[part.fabric] = best_cell(part.fabric, x) if auto else self.choices.cell
+
+    def work(self, part: Part, x: Inputs) -> Work:
+        """One part's areas and energy."""
+        kinds: dict[str, float] = {}
+        array, energy = 0.0, 0.0
+        if part.fabric:
+            cell = self.cells[part.fabric]
+            area = fabric_area(part.fabric, cell, x)
+            kinds = {
+                "cells": area.cells, "columns": area.columns, "adders": area.trees,
+                "banks": area.banks + area.drivers, "frame": area.frame,
+            }  # fmt: skip
+            array = area.cells
+            energy = fabric_energy(part.fabric, cell, x).total
+        sram = part.sram * x["sram_cell"] / x["sram_efficiency"]
+        rom = part.rom * x["rom_cell"] / x["sram_efficiency"]
+        logic = placed(part.block.area, x)
+        if not part.fabric:
+            kinds = {part.kind: sram + rom + logic}
+        energy += part.cycles * logic_energy(part.block, x)
+        energy += part.sram_bits * x["sram_energy"] + part.rom_bits * x["rom_energy"]
+        energy *= part.active * part.places
+        return Work(part, kinds, sram, array + rom, energy)
+
+    def area(self, x: Inputs) -> dict[str, float]:
+        """mm2 of the chip by kind."""
+        return self._area([self.work(part, x) for part in self.parts], x)
+
+    def _area(self, works: list[Work], x: Inputs) -> dict[str, float]:
+        by_kind = dict.fromkeys(KINDS, 0.0)
+        for work in works:
+            for kind, area in work.kinds.items():
+                by_kind[kind] += area * work.part.count / 1e6
+        by_kind["wiring"] = sum(by_kind.values()) * x["wiring_share"]
+        inside = sum(by_kind.values())
+        ring = 0.0 if self.seat else x["pad_ring"]
+        by_kind["pads"] = 4 * ring * (math.sqrt(inside) + ring)
+        made = {f"area_{kind}": area for kind, area in by_kind.items()}
+        return {
+            "area_mm2": inside + by_kind["pads"], "transistors": self._transistors(works, x), **made
+        }  # fmt: skip
+
+    def _transistors(self, works: list[Work], x: Inputs) -> float:
+        """One per contact of ROM or fabric, six per bit of SRAM, four per gate."""
+        gate = gates_area(1, x) * x["sizing"] / x["utilisation"]
+        total = 0.0
+        for work in works:
+            part = work.part
+            each = 6 * part.sram + part.rom + 4 * placed(part.block.area, x) / gate
+            if part.fabric:
+                each += transistors(part.fabric, self.cells[part.fabric], x)
+            total += each * part.count
+        return total
+
+    def figures(self, x: Inputs) -> dict[str, float]:
+        """Every figure at these numbers."""
+        works = [self.work(part, x) for part in self.parts]
+        area = self._area(works, x)
+        speed = self.speed(x)
+        return {**area, **speed, **self._power(works, area, speed, x)}
+
+    def speed(self, x: Inputs) -> dict[str, float]:
+        """tokens/s and seconds; a capped issue rate holds back prompts, and at last every user."""
+        c, clock, issued = self.cycles, x["clock"], self.choices.issue_rate
+        full = clock / c.interval * issued
+        single = min(clock / c.token, full)
+        first = (c.first + (c.prompt - 1) * c.interval * (1 / issued - 1)) / clock
+        return {
+            "tokens_per_second_per_user": single,
+            "tokens_per_second_all": min(full, single * self.outline.plan.slots),
+            "tokens_per_second_full": full,
+            "tokens_per_second_end_to_end": c.output / (first + (c.output - 1) / single),
+            "prompt_tokens_per_second": c.prompt / first,
+            "first_token_seconds": first,
+        }
+
+    def _power(
+        self, works: list[Work], area: Mapping[str, float], speed: Mapping[str, float], x: Inputs
+    ) -> dict[str, float]:
+        """W and mJ: what a token takes, leakage, the clock above closed gates."""
+        token = (sum(work.energy for work in works) + self._wires(area, x)) * 1e-12  # mJ
+        leak = self._leakage(works, area, x) + self._idle(works, x)
+        single, every, full = (
+            speed[f"tokens_per_second_{name}"] for name in ("per_user", "all", "full")
+        )
+        watts = {name: token * rate / 1e3 + leak
+                 for name, rate in (("one", single), ("all", every), ("full", full))}  # fmt: skip
+        weights = self.outline.active_weights
+        return {
+            "power_w": watts["one"],
+            "power_all_w": watts["all"],
+            "power_full_w": watts["full"],
+            "leakage_w": leak,
+            "dynamic_millijoule": token,
+            "millijoule_per_token": watts["one"] / single * 1e3,
+            "millijoule_per_token_full": watts["full"] / full * 1e3,
+            "femtojoule_per_weight": token * 1e12 / weights,
+            "hottest_w_per_mm2": self._hottest(works, full, x),
+            "hottest_single_w_per_mm2": self._hottest(works, single, x),
+        }
+
+    def _wires(self, area: Mapping[str, float], x: Inputs) -> float:
+        """fJ of a token in the streams that cross a layer: half its side on average."""
+        layers = max(len(self.outline.plan.layers), 1)
+        reach = math.sqrt(area["area_mm2"] / layers) / 2
+        bits = sum(part.moved * part.active * part.places for part in self.parts)
+        return bits * reach * x["wire_energy"]
+
+    def _leakage(self, works: list[Work], area: Mapping[str, float], x: Inputs) -> float:
+        """W: logic, SRAM, arrays of cells, each by its area."""
+        sram = sum(work.sram * work.part.count for work in works) / 1e6
+        array = sum(work.array * work.part.count for work in works) / 1e6
+        every = sum(work.area * work.part.count for work in works) / 1e6
+        logic = max(every - sram - array, 0.0) + array * x["cell_leakage"]
+        return logic * x["leakage_logic"] + sram * x["leakage_sram"]
+
+    def _idle(self, works: list[Work], x: Inputs) -> float:
+        """W of the clock above closed gates."""
+        flops = 0.0
+        for work in works:
+            own = work.part.block.flops
+            if work.part.fabric:
+                own += fabric_flops(work.part.fabric, self.cells[work.part.fabric])
+            flops += own * work.part.count
+        return flops * x["flop_energy"] * 1e-15 * x["clock"] * x["idle_clock"]
+
+    def _hottest(self, works: list[Work], rate: float, x: Inputs) -> float:
+        """W/mm2 of the block that takes most for its area, with so many tokens/s."""
+        return (
+            max(
+                work.energy * 1e-15 * rate / (work.area * work.part.count / 1e6)
+                for work in works
+                if work.area
+            )
+            + x["leakage_logic"]
+        )
+
+
+def fabric_flops(fabric: FabricPlan, cell: str) -> float:
+    """Clocked flops of a fabric."""
+    own = fabric_logic(fabric, cell)
+    return own["banks"].flops + own["trees"].flops + own["frame"].flops
+
+
+@dataclass(frozen=True)
+class Physical:
+    """A chip's figures on a process."""
+
+    outline: "Outline"
+    process: "Process"
+    choices: Choices
+    silicon: Silicon
+    inputs: Mapping[str, Quantity]
+    figures: Mapping[str, Figure]
+
+    def _pick(self, units: Mapping[str, str]) -> dict[str, Quantity]:
+        return {name: self.figures[name].quantity for name in units}
+
+    @property
+    def area(self) -> dict[str, Quantity]:
+        """mm2, the whole and by kind; transistors."""
+        return self._pick(AREA_UNITS)
+
+    @property
+    def power(self) -> dict[str, Quantity]:
+        """W, mJ per token, W/mm2."""
+        return self._pick(POWER_UNITS)
+
+    @property
+    def speed(self) -> dict[str, Quantity]:
+        """tokens/s, seconds."""
+        return self._pick(SPEED_UNITS)
+
+    @property
+    def moves(self) -> dict[str, list[str]]:
+        """By figure: the inputs that move it, the strongest first."""
+        return {name: list(figure.moves) for name, figure in self.figures.items()}
+
+    @property
+    def cycles(self) -> Cycles:
+        """Exact cycles of the headline's request."""
+        return self.silicon.cycles
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """The cell of every fabric by its name, of the first layer that has it."""
+        made: dict[str, str] = {}
+        for part in self.silicon.parts:
+            if part.fabric:
+                name = part.name.removesuffix(" fabric")
+                made.setdefault(name, self.silicon.cells[part.fabric])
+        return made
+
+    @property
+    def users(self) -> dict[str, float]:
+        """``slots``: users whose keys and values there are; ``full``: who would fill the chain."""
+        return {"slots": self.outline.plan.slots, "full": self.cycles.users}
+
+    @cached_property
+    def stations(self) -> dict[str, float]:
+        """mm2 of every link of the chain, at the process' values: embedding, layers, head, port.
+
+        What lies between them and around them is not in it.
+        """
+        x = {name: q.number for name, q in self.inputs.items()}
+        layers = len(self.outline.plan.layers)
+        made = dict.fromkeys(["embedding", *map(str, range(layers)), "head", "port"], 0.0)
+        for part in self.silicon.parts:
+            area = self.silicon.work(part, x).area * part.copies / 1e6
+            for place in map(str, part.layers):
+                made[place] += area
+            if not part.layers:
+                made[part.kind if part.kind in made else "head"] += area
+        return made
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """Every kind of part with its area."""
+        named = {f"{i}": part for i, part in enumerate(self.silicon.parts)}
+        made = derive(
+            lambda x: {key: self.silicon.work(part, x).area / 1e6 for key, part in named.items()},
+            self.inputs, dict.fromkeys(named, "mm2"), source(self.process),
+        )  # fmt: skip
+        return tuple(
+            Block(
+                part.name, part.kind, part.layers[0] if part.layers else None, part.layers,
+                part.count, made[key].quantity,
+            )
+            for key, part in named.items()
+        )  # fmt: skip
+
+    def at_context(self, positions: list[int]) -> dict[int, float]:
+        """tokens/s of one user by position, at the process' clock."""
+        schedule, clock = self.outline.schedule(), self.process["clock"].number
+        return {position: clock / schedule.token(position) for position in positions}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        c = self.cycles
+        return {
+            "figures": {name: figure.as_dict() for name, figure in self.figures.items()},
+            "cells": self.cells, "users": self.users,
+            "cycles": {
+                "prompt": c.prompt, "output": c.output, "first_token": c.first,
+                "decode": c.decode, "token": c.token, "interval": c.interval,
+            },
+        }  # fmt: skip
+
+
+def source(process: "Process") -> str:
+    """Where the figures come from."""
+    return (
+        f"silicon.physical: exact counts and cycles of the plan; targets {process.name}; "
+        "circuits.yaml, cells.yaml"
+    )
+
+
+def figures(outline: "Outline", process: "Process", choices: Choices | None = None) -> Physical:
+    """The figures of a chip on a process."""
+    choices = choices or Choices()
+    silicon = Silicon(outline, choices)
+    inputs = {name: process[name] for name in FROM_PROCESS} | assumptions()
+    silicon.seat = process["user_area"].known
+    silicon.choose({name: q.number for name, q in inputs.items()})
+    units = {**AREA_UNITS, **POWER_UNITS, **SPEED_UNITS}
+    made = derive(silicon.figures, inputs, units, source(process))
+    return Physical(outline, process, choices, silicon, inputs, made)

@@ -1,0 +1,96 @@
+"""A request, and its exact cycles on a chip."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from intaglio.errors import BadInput
+from intaglio.golden.sample import Sampling
+from intaglio.plan.schedule import Schedule, User
+from intaglio.silicon.fabric import check_cell
+
+if TYPE_CHECKING:
+    from intaglio.plan.outline import Outline
+
+DEFAULT_PROMPT = DEFAULT_OUTPUT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """How a chip is used and drawn.
+
+    ``prompt``, ``output``: tokens in and out of the headline's request; None: 1,024 each, or half
+    the context where that is less. ``issue_rate``: share of the intervals in which a position
+    enters the pipeline, a cap on power. ``cell``: of every fabric, or auto for the smallest.
+    """
+
+    prompt: int | None = None
+    output: int | None = None
+    issue_rate: float = 1.0
+    cell: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_cell(self.cell)
+        if not 0 < self.issue_rate <= 1:
+            raise BadInput(f"issue rate must be above 0 and at most 1, not {self.issue_rate:g}")
+        for name in ("prompt", "output"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise BadInput(f"{name} must be at least 1 token, not {value}")
+
+    def request(self, context: int) -> tuple[int, int]:
+        """Tokens in and out that fit the context."""
+        half = max(context // 2, 1)
+        prompt = min(DEFAULT_PROMPT, half) if self.prompt is None else self.prompt
+        output = (
+            min(DEFAULT_OUTPUT, max(context - prompt, 1)) if self.output is None else self.output
+        )
+        # the last token that is said takes no position
+        if prompt + output - 1 > context:
+            raise BadInput(
+                f"prompt and output must fit the context of {context}, not {prompt} + {output}",
+                hint="raise --context",
+            )
+        return prompt, output
+
+
+@dataclass(frozen=True, slots=True)
+class Cycles:
+    """Exact cycles of a request: to its first token, between tokens, of the slowest interval.
+
+    ``position``: the mean one of the tokens after the first.
+    """
+
+    prompt: int
+    output: int
+    first: int
+    decode: int
+    position: float
+    token: float
+    interval: int
+
+    @property
+    def users(self) -> float:
+        """Users with whom the pipeline is full."""
+        return self.token / self.interval
+
+
+def request_cycles(outline: "Outline", choices: Choices) -> Cycles:
+    """The cycles of the headline's request."""
+    prompt, output = choices.request(outline.plan.context)
+    schedule = outline.schedule()
+    first = schedule.run([User(prompt, 1)])
+    positions = range(prompt, prompt + output - 1) or range(prompt - 1, prompt)
+    steps = [schedule.token(position) for position in positions]
+    middle = positions[len(positions) // 2]
+    layers = range(len(outline.plan.layers))
+    slowest = max(schedule.interval(index, middle) for index in layers)
+    return Cycles(
+        prompt=prompt, output=output, first=first, decode=sum(steps) if output > 1 else 0,
+        position=sum(positions) / len(positions), token=sum(steps) / len(steps),
+        interval=max(slowest, head_interval(schedule)),
+    )  # fmt: skip
+
+
+def head_interval(schedule: Schedule) -> int:
+    """Cycles that the head is busy with one position."""
+    return schedule.head(Sampling()) + 1

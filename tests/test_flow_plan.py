@@ -1,0 +1,212 @@
+"""``intaglio plan``: what can be planned, its keys and lines, and what is refused."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from intaglio import cli
+from intaglio.cli.plan import human, listed
+from intaglio.errors import BadInput
+from intaglio.flow.plan import PlanOptions, balanced_positions, open_model, run_plan
+from intaglio.plan.process import process
+from intaglio.plan.schedule import Schedule
+from intaglio.silicon.request import Choices
+
+FIGURES = (
+    "area_mm2", "power_w", "tokens_per_second_per_user", "millijoule_per_token",
+    "first_token_seconds", "cost_per_die_usd",
+)  # fmt: skip
+QUANTITY = {"value", "low", "high", "unit", "grade", "source", "year", "blocked_by"}
+SMALL = "smollm2-135m"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "json.md"
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run a command line; its exit code, what it printed and what it complained of."""
+
+    def run(*words: str):
+        monkeypatch.setattr(sys, "argv", ["intaglio", *words])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return stop.value.code, *capsys.readouterr()
+
+    return run
+
+
+# what is planned
+
+
+def test_a_preset_by_its_name():
+    model = open_model(SMALL)
+    assert model.preset is not None
+    assert model.parameters == 134_515_008
+
+
+def test_a_checkpoint_by_its_architecture(made_home):
+    model = open_model(str(made_home(64) / "tiny"))
+    assert (model.preset, model.architecture.width) == (None, 32)
+    made = run_plan(str(made_home(64) / "tiny"))
+    assert made.outline.plan.context == 64
+    assert made.process.name == "n6"
+
+
+def test_a_package_by_its_own_plan(made_home):
+    path = made_home(64) / "chip"
+    made = run_plan(str(path))
+    plan = json.loads((path / "plan.json").read_text())
+    assert made.outline.plan.as_dict() == plan | {"rotary": plan["rotary"]}
+    assert made.physical.cycles.token > Schedule(made.outline.plan).token(0)
+    with pytest.raises(BadInput, match=r"^--bits is the chip's own"):
+        run_plan(str(path), PlanOptions(bits=3))
+
+
+def test_attention_is_balanced_with_the_fabrics():
+    made = run_plan(SMALL)
+    positions, plan = made.outline.plan.positions, made.outline.plan
+    assert balanced_positions(made.outline) == positions
+    assert plan.context // positions < 4 * made.physical.cycles.interval
+
+
+# the bounds
+
+
+def test_without_a_bound_the_reticle_is_one():
+    made = run_plan(SMALL)
+    assert [bound.name for bound in made.bounds] == ["reticle"]
+    assert made.binding is None
+
+
+def test_the_smallest_area_bounds():
+    made = run_plan(SMALL, PlanOptions(die=1.0))
+    assert made.binding == "die"
+    assert made.bounds[0].limit == 1.0
+    assert run_plan(SMALL, PlanOptions(target="sky130")).binding == "user_area"
+
+
+def test_the_most_exceeded_bound_binds():
+    assert run_plan(SMALL, PlanOptions(die=20.0, power=1e-4)).binding == "power"
+    assert run_plan(SMALL, PlanOptions(die=1e-4, power=0.1)).binding == "die"
+    assert run_plan(SMALL, PlanOptions(die=800, power=800)).binding is None
+
+
+def test_a_bound_may_hold_by_the_value_alone():
+    area = run_plan(SMALL).physical.area["area_mm2"]
+    bound = run_plan(SMALL, PlanOptions(die=area.number * 1.01)).bounds[0]
+    assert bound.holds
+    assert not bound.surely
+
+
+# the object
+
+
+def test_json_keys(run):
+    code, out, _ = run("plan", SMALL, "--context", "256", "--json")
+    assert code == 0
+    assert out.count("\n") == 1
+    values = json.loads(out)
+    for name in FIGURES:
+        assert set(values[name]) == QUANTITY
+        assert (values[name]["value"] is None) == (values[name]["blocked_by"] is not None)
+    assert (values["target"], values["context"], values["binding"]) == ("n6", 256, None)
+    text = DOCUMENT.read_text().split("\n## `plan`\n")[1].split("\n## ")[0]
+    documented = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert set(documented) == set(values)
+
+
+def test_the_figures_are_the_models(run):
+    _, out, _ = run("plan", SMALL, "--json")
+    made = run_plan(SMALL)
+    assert json.loads(out)["area_mm2"]["value"] == made.physical.area["area_mm2"].value
+    assert json.loads(out)["cycles"]["first_token"] == made.physical.cycles.first
+
+
+def test_one_screen(run):
+    code, out, err = run("plan", SMALL)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert len(lines) <= 30
+    assert lines[0].startswith("SmolLM2 135M: 135 M parameters; ")
+    for word in ("area", "power, one user", "tokens/s, one user", "first token", "a die"):
+        assert any(line.startswith(word) for line in lines), word
+    assert max(map(len, lines)) <= 120
+    assert "holds" in lines[-1]
+
+
+def test_what_is_exceeded_is_said(run):
+    _, out, _ = run("plan", SMALL, "--die", "1")
+    assert re.search(r"^Binding: the die of 1 mm² is exceeded by [\d.]+ mm²$", out, re.MULTILINE)
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("llama-9",), "model must be a preset, a chip, or a checkpoint's folder or .gguf, not"),
+        ((SMALL, "--target", "n2"), "target must be one of "),
+        ((SMALL, "--target", "generic"), "target generic has no process"),
+        ((SMALL, "--target", "none.yaml"), "none.yaml: cannot be read"),
+        ((SMALL, "--die", "-1"), "die must be an area in mm2 greater than 0, not -1"),
+        ((SMALL, "--die", "nan"), "die must be an area in mm2 greater than 0, not nan"),
+        ((SMALL, "--power", "0"), "power must be a power in W greater than 0, not 0"),
+        ((SMALL, "--context", "0"), "context must be at least 1, not 0"),
+        ((SMALL, "--context", "9000"), "context must be from 1 to the model's 8192, not 9000"),
+        ((SMALL, "--slots", "0"), "slots must be from 1 to 256, not 0"),
+        ((SMALL, "--bits", "5"), "bits of q must be one of 2, 3, 4, 6, 8, not 5"),
+        ((SMALL, "--rows", "0"), "rows must be at least 1, not 0"),
+        ((SMALL, "--cell", "rom"), "cell must be auto or one of select, signed, decode, counters"),
+        ((SMALL, "--positions", "3"), "positions must be a power of two, not 3"),
+        ((SMALL, "--issue-rate", "2"), "issue rate must be above 0 and at most 1, not 2"),
+        ((SMALL, "--prompt-tokens", "4000"), "prompt and output must fit the context of 2048"),
+    ],
+)
+def test_refused_in_a_line(run, words, message):
+    code, out, err = run("plan", *words)
+    assert (code, out) == (2, "")
+    assert message in " ".join(err.split())
+
+
+def test_a_target_file_without_a_unit(run, tmp_path):
+    from intaglio.plan.target import target_path
+
+    text = target_path("n6").read_text()
+    path = tmp_path / "own.yaml"
+    path.write_text(text.replace('unit: "Hz", ', ""))
+    code, _, err = run("plan", SMALL, "--target", str(path))
+    assert code == 2
+    assert "own.yaml: clock: has no unit" in " ".join(err.split())
+
+
+# words and numbers
+
+
+def test_a_number_has_the_digits_that_say_something():
+    assert human(33300.4, "") == "33,300"
+    assert human(815.27, "mm²") == "815 mm²"
+    assert human(2.8765, "mJ") == "2.88 mJ"
+    assert human(0.00012, "W") == "0.00012 W"
+    assert human(8.03e9, "") == "8.03 G"
+    assert human(0, "W") == "0 W"
+
+
+def test_as_many_items_as_fit():
+    assert listed("a: ", []) == "a: "
+    assert listed("a: ", ["b", "c"]) == "a: b, c"
+    long = "x" * 60
+    assert listed("a: ", [long, long]) == f"a: {long}"
+
+
+def test_another_request_is_another_headline():
+    short = run_plan(SMALL, PlanOptions(choices=Choices(prompt=16, output=16)))
+    rate = "tokens_per_second_per_user"
+    assert short.figures[rate].number > run_plan(SMALL).figures[rate].number
+
+
+def test_a_process_of_a_packages_own(made_home):
+    made = run_plan(str(made_home(64) / "chip"), PlanOptions(target="n7"))
+    assert made.process is process("n7")
