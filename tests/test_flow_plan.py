@@ -9,8 +9,9 @@ import pytest
 
 from intaglio import cli
 from intaglio.cli.plan import human, listed
-from intaglio.errors import BadInput
-from intaglio.flow.plan import PlanOptions, balanced_positions, open_model, run_plan
+from intaglio.errors import BadInput, DoesNotFit
+from intaglio.flow.choose import PlanOptions, balanced_positions, open_model
+from intaglio.flow.plan import run_plan
 from intaglio.plan.process import process
 from intaglio.plan.schedule import Schedule
 from intaglio.silicon.request import Choices
@@ -64,8 +65,8 @@ def test_a_package_by_its_own_plan(made_home):
         run_plan(str(path), PlanOptions(bits=3))
 
 
-def test_attention_is_balanced_with_the_fabrics():
-    made = run_plan(SMALL)
+def test_attention_is_balanced_with_the_fabrics_of_given_rows():
+    made = run_plan(SMALL, PlanOptions(rows=37))
     positions, plan = made.outline.plan.positions, made.outline.plan
     assert balanced_positions(made.outline) == positions
     assert plan.context // positions < 4 * made.physical.cycles.interval
@@ -81,16 +82,15 @@ def test_without_a_bound_the_reticle_is_one():
 
 
 def test_the_smallest_area_bounds():
-    made = run_plan(SMALL, PlanOptions(die=1.0))
-    assert made.binding == "die"
-    assert made.bounds[0].limit == 1.0
+    made = run_plan(SMALL, PlanOptions(die=100.0))
+    assert made.bounds[0].limit == 100.0
+    assert made.bounds[0].name == "die"
     assert run_plan(SMALL, PlanOptions(target="sky130")).binding == "user_area"
 
 
 def test_the_most_exceeded_bound_binds():
     assert run_plan(SMALL, PlanOptions(die=20.0, power=1e-4)).binding == "power"
-    assert run_plan(SMALL, PlanOptions(die=1e-4, power=0.1)).binding == "die"
-    assert run_plan(SMALL, PlanOptions(die=800, power=800)).binding is None
+    assert run_plan(SMALL, PlanOptions(die=858, power=1e4)).binding is None
 
 
 def test_a_bound_may_hold_by_the_value_alone():
@@ -114,7 +114,7 @@ def test_json_keys(run):
     assert (values["target"], values["context"], values["binding"]) == ("n6", 256, None)
     text = DOCUMENT.read_text().split("\n## `plan`\n")[1].split("\n## ")[0]
     documented = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
-    assert set(documented) == set(values)
+    assert set(documented) - {"pareto"} == set(values)
 
 
 def test_the_figures_are_the_models(run):
@@ -133,12 +133,80 @@ def test_one_screen(run):
     for word in ("area", "power, one user", "tokens/s, one user", "first token", "a die"):
         assert any(line.startswith(word) for line in lines), word
     assert max(map(len, lines)) <= 120
-    assert "holds" in lines[-1]
+    assert any("holds" in line for line in lines[-4:])
+    assert lines[-1].startswith("Faster with: clock 1.3 GHz (+")
 
 
 def test_what_is_exceeded_is_said(run):
-    _, out, _ = run("plan", SMALL, "--die", "1")
-    assert re.search(r"^Binding: the die of 1 mm² is exceeded by [\d.]+ mm²$", out, re.MULTILINE)
+    _, out, _ = run("plan", SMALL, "--target", "sky130")
+    line = r"^Binding: the user area of 10 mm² is exceeded by [\d,.]+ mm²$"
+    assert re.search(line, out, re.MULTILINE)
+
+
+# the search
+
+
+def test_the_fastest_chip_under_the_bounds_is_found():
+    made = run_plan("smollm2-1.7b", PlanOptions(die=300.0, power=40.0))
+    assert made.chosen.found is not None
+    assert made.binding in ("die", "power")
+    assert all(bound.holds for bound in made.bounds)
+    fixed = run_plan("smollm2-1.7b", PlanOptions(die=300.0, power=40.0, rows=300))
+    rate = "tokens_per_second_per_user"
+    assert made.figures[rate].number > fixed.figures[rate].number
+    values = made.as_dict()["search"]
+    assert values["changes"][0]["tokens_per_second_per_user"] > made.figures[rate].number
+    areas = [point["area_mm2"] for point in values["front"]]
+    assert areas == sorted(areas)
+
+
+def test_bits_are_the_fewest_that_the_loss_allows():
+    assert run_plan("llama-3.1-8b").outline.bits["q"] == 3
+    assert run_plan("llama-3.1-8b", PlanOptions(loss=5.0)).outline.bits["q"] == 4
+    assert run_plan(SMALL).outline.bits["q"] == 4
+    with pytest.raises(BadInput, match=r"^no width that was measured loses at most 0\.1 %"):
+        run_plan(SMALL, PlanOptions(loss=0.1))
+
+
+def test_widths_and_contexts_beside_each_other(run):
+    code, out, err = run("plan", SMALL, "--pareto", "--json")
+    assert code == 0
+    assert "comparing widths and contexts" in err
+    rows = json.loads(out)["pareto"]
+    assert [(row["context"], row["bits"]) for row in rows] == [
+        (context, bits) for context in (1024, 2048, 4096) for bits in (3, 4)
+    ]
+    code, out, _ = run("plan", SMALL, "--pareto")
+    assert "Width and context, each the fastest chip under the bounds:" in out
+
+
+# several dies
+
+
+def test_a_model_too_large_for_a_die_is_cut(run):
+    made = run_plan("llama-3.1-70b")
+    assert made.cut is not None
+    assert made.dies == len(made.cut.cut.dies) > 4
+    assert made.binding is None
+    assert made.bounds[0].value.number <= 858
+    clock = made.process["clock"].number
+    alone = clock / made.physical.cycles.token
+    assert made.figures["tokens_per_second_per_user"].number < alone
+    _, out, _ = run("plan", "llama-3.1-70b")
+    assert re.search(rf"^  the largest of {made.dies} +\d+ mm²", out, re.MULTILINE)
+    assert re.search(r"^  links, of each token +[\d.]+ us", out, re.MULTILINE)
+
+
+def test_the_fastest_chip_on_so_many_dies():
+    few, many = (run_plan("llama-3.1-8b", PlanOptions(dies=n, die=400.0)) for n in (2, 4))
+    assert (few.dies, many.dies) <= (2, 4)
+    rate = "tokens_per_second_per_user"
+    assert many.figures[rate].number > few.figures[rate].number
+
+
+def test_dies_that_are_too_few():
+    with pytest.raises(DoesNotFit, match=r"^no chip of this shape keeps to"):
+        run_plan("llama-3.1-70b", PlanOptions(dies=2))
 
 
 # what is refused
@@ -159,6 +227,9 @@ def test_what_is_exceeded_is_said(run):
         ((SMALL, "--slots", "0"), "slots must be from 1 to 256, not 0"),
         ((SMALL, "--bits", "5"), "bits of q must be one of 2, 3, 4, 6, 8, not 5"),
         ((SMALL, "--rows", "0"), "rows must be at least 1, not 0"),
+        ((SMALL, "--rows", "9", "--dies", "2"), "give --rows or --dies, not both"),
+        ((SMALL, "--dies", "0"), "dies must be from 1 to 1024, not 0"),
+        ((SMALL, "--loss", "0"), "loss must be a percentage greater than 0, not 0"),
         ((SMALL, "--cell", "rom"), "cell must be auto or one of select, signed, decode, counters"),
         ((SMALL, "--positions", "3"), "positions must be a power of two, not 3"),
         ((SMALL, "--issue-rate", "2"), "issue rate must be above 0 and at most 1, not 2"),

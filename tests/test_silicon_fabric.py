@@ -11,7 +11,7 @@ from intaglio.errors import BadInput
 from intaglio.golden.number import CODEBOOKS, accumulator_bits
 from intaglio.plan.process import process
 from intaglio.plan.tiling import FabricPlan
-from intaglio.silicon.circuits import Logic, assumptions, circuits, logic, nand2
+from intaglio.silicon.circuits import FLOP_AREA, Logic, assumptions, circuits, logic, nand2
 from intaglio.silicon.fabric import (
     CELLS,
     CHOICE,
@@ -36,7 +36,7 @@ ROUND = {  # numbers for sums by hand
     "full_adder_energy": 2.0, "flop_energy": 3.0, "gate_energy": 0.5, "clock_energy": 0.25,
     "utilisation": 0.5, "sizing": 1.0, "sense_gates": 2.0, "mux_gates": 1.0, "latch_gates": 3.0,
     "xor_gates": 4.0, "driver_gates": 5.0, "array_efficiency": 0.5, "device_capacitance": 2.0,
-    "line_activity": 0.5,
+    "line_activity": 0.5, "tree_flops": 0.25, "tree_activity": 2.0, "wire_energy": 40.0,
 }  # fmt: skip
 
 
@@ -84,7 +84,9 @@ def test_area_of_a_select_fabric():
     # 20 columns of 0.5 um are 10 um: 4 reaches of 3 um, of 8 lines in 4 lanes and 3 rows
     assert drivers(fabric(), "select", ROUND) == 3 * 4 * 8 * 4
     assert area.drivers == pytest.approx(3 * 4 * 8 * 4 * 5 * 0.1)
-    assert area.trees == pytest.approx(fabric_logic(fabric(), "select")["trees"].area * 0.02)
+    registers = 4 * 20 * 0.25 * FLOP_AREA  # inside the trees
+    trees = fabric_logic(fabric(), "select")["trees"].area
+    assert area.trees == pytest.approx((trees + registers) * 0.02)
     parts = (area.cells, area.columns, area.drivers, area.banks, area.trees, area.frame)
     assert area.total == pytest.approx(sum(parts))
 
@@ -105,7 +107,10 @@ def test_counter_trees_take_an_adder_per_lane_and_carry():
     energy = fabric_energy(fabric(), "select", ROUND)
     flops = fabric_logic(fabric(), "select")["trees"].flops
     adders = 20 * (4 + 3)  # a carry of 3 bits beside 4 lanes
-    assert energy.trees == pytest.approx(36 * (adders * 2.0 + flops * 3.0) * 1.25)
+    # 2 levels over lanes of 3 x 8 x 0.1 um, all before the register: twice 2 x 3 / 4 lanes' heights
+    wires = 4 * 20 * 2.4e-3 * 2 * 1.5 * 40
+    taken = adders * 2.0 * 2 + wires + (flops + 4 * 20 * 0.25) * 3.0
+    assert energy.trees == pytest.approx(36 * taken * 1.25)
     parts = (energy.lines, energy.sums, energy.banks, energy.trees, energy.frame)
     assert energy.total == pytest.approx(sum(parts))
 

@@ -67,8 +67,8 @@ def cost(
     One user and batches stand apart. Every figure has its range (docs/cost.md).
     """
     from intaglio.cli.market_text import cost_lines
+    from intaglio.flow.choose import PlanOptions
     from intaglio.flow.cost import run_cost
-    from intaglio.flow.plan import PlanOptions
     from intaglio.silicon.cost import Terms
     from intaglio.silicon.yields import Redundancy
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from intaglio.cli.screen import say, write_json
+from intaglio.cli.screen import bars, say, write_json
 
 if TYPE_CHECKING:  # what a command needs it imports itself, so that --help comes at once
-    from intaglio.flow.plan import Bound, Planned
+    from intaglio.flow.plan import Bound, Option, Planned
     from intaglio.quantity import Quantity
 
 WIDTH = 100
@@ -30,24 +30,32 @@ def plan(
         str | None,
         typer.Option(help="A process, or the path of a .yaml; default n6, or the chip's."),
     ] = None,
-    die: Annotated[float | None, typer.Option(help="mm2 that the chip must fit.")] = None,
+    die: Annotated[
+        float | None, typer.Option(help="mm2 that a die may have; default the reticle.")
+    ] = None,
     power: Annotated[float | None, typer.Option(help="W that one user may take.")] = None,
+    dies: Annotated[
+        int | None, typer.Option(help="Dies to spread over; default as many as it takes.")
+    ] = None,
     context: Annotated[
         int | None, typer.Option(help="Positions; default: the model's, at most 2048.")
     ] = None,
     slots: Annotated[int | None, typer.Option(help="Users at once; default 2.")] = None,
     bits: Annotated[
-        int | None, typer.Option(help="Bits of a weight: 2, 3, 4, 6 or 8; default 4.")
+        int | None, typer.Option(help="Bits of a weight: 2, 3, 4, 6 or 8; default: by --loss.")
+    ] = None,
+    loss: Annotated[
+        float | None, typer.Option(help="Most growth of perplexity, percent; default 10.")
     ] = None,
     rows: Annotated[
-        int | None, typer.Option(help="Rows of a layer's four groups together.")
+        int | None, typer.Option(help="Rows of a layer's groups; default: by search.")
     ] = None,
     cell: Annotated[str, typer.Option(help="auto, select, signed, decode or counters.")] = "auto",
     positions: Annotated[
-        int | None, typer.Option(help="Positions that attention takes per cycle.")
+        int | None, typer.Option(help="Positions attention takes per cycle; default: by search.")
     ] = None,
     beat: Annotated[
-        int | None, typer.Option(help="Elements of a stream per cycle; default the most.")
+        int | None, typer.Option(help="Elements of a stream per cycle; default: by search.")
     ] = None,
     prompt: Annotated[
         int | None, typer.Option("--prompt-tokens", help="Tokens in; default 1024.")
@@ -58,52 +66,63 @@ def plan(
     issue_rate: Annotated[
         float, typer.Option(help="Share of intervals in which a position enters: caps power.")
     ] = 1.0,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="Compare widths and contexts, speed and area, too.")
+    ] = False,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one JSON object and nothing else.")
     ] = False,
 ) -> None:
     """Predict a chip from the architecture alone: area, power, speed, cost. No weights are read.
 
-    Every figure has its range; docs/silicon-model.md says what is counted and what is assumed.
+    The fastest chip under the bounds is searched for; a model too large for a die is cut. Every
+    figure has its range; docs/silicon-model.md says what is counted and what is assumed.
     """
-    from intaglio.flow.plan import PlanOptions, run_plan
+    from intaglio.flow.choose import PlanOptions
+    from intaglio.flow.plan import compare, run_plan
     from intaglio.silicon.request import Choices
 
     choices = Choices(prompt=prompt, output=tokens, issue_rate=issue_rate, cell=cell)
     options = PlanOptions(
         target=target, die=die, power=power, context=context, slots=slots, bits=bits, rows=rows,
-        positions=positions, beat=beat, choices=choices,
+        positions=positions, beat=beat, dies=dies, loss=loss, choices=choices,
     )  # fmt: skip
-    made = run_plan(model, options)
+    with bars() as progress:
+        made = run_plan(model, options)
+        rows_of = compare(made, progress) if pareto else None
     if json_output:
-        write_json(made.as_dict())
+        rest = {} if rows_of is None else {"pareto": [row.as_dict() for row in rows_of]}
+        write_json({**made.as_dict(), **rest})
         return
     for line in plan_lines(made):
         say(line)
+    if rows_of is not None:
+        for line in pareto_lines(made, rows_of):
+            say(line)
 
 
 def plan_lines(made: "Planned") -> Iterable[str]:
     """A planned chip on one screen."""
     yield from subject_lines(made)
     physical, cycles = made.physical, made.physical.cycles
-    area, power, speed = physical.area, physical.power, physical.speed
     yield f"{'':24}{'value':>12}   {'low - high':<20}{'grade':<9}moved most by"
-    yield row(made, "area", area["area_mm2"], "area_mm2")
+    yield row(made, "area" if made.cut is None else "area, all dies", "area_mm2")
     yield from area_lines(made)
-    yield row(made, "power, one user", power["power_w"], "power_w")
-    yield row(made, "  of that leakage", power["leakage_w"], "leakage_w")
-    yield row(made, "  pipeline full", power["power_full_w"], "power_full_w")
-    yield row(made, "  its hottest block", power["hottest_w_per_mm2"], "hottest_w_per_mm2")
-    yield row(made, "tokens/s, one user", speed["tokens_per_second_per_user"],
-              "tokens_per_second_per_user")  # fmt: skip
-    yield row(made, "  prompt included", speed["tokens_per_second_end_to_end"],
-              "tokens_per_second_end_to_end")  # fmt: skip
+    if made.cut is not None:
+        yield row(made, f"  the largest of {made.dies}", "die_mm2")
+        yield row(made, "  links, of each token", "link_seconds")
+    yield row(made, "power, one user", "power_w")
+    yield row(made, "  of that leakage", "leakage_w")
+    yield row(made, "  pipeline full", "power_full_w")
+    yield row(made, "  its hottest block", "hottest_w_per_mm2")
+    yield row(made, "tokens/s, one user", "tokens_per_second_per_user")
+    yield row(made, "  prompt included", "tokens_per_second_end_to_end")
     users = f"  {plan_users(physical.users['slots'])} ({physical.users['full']:.0f} fill it)"
-    yield row(made, users, speed["tokens_per_second_all"], "tokens_per_second_all")
-    yield row(made, "energy of a token", power["millijoule_per_token"], "millijoule_per_token")
-    yield row(made, "first token", speed["first_token_seconds"], "first_token_seconds")
-    several = f", one of {made.dies}" if made.dies and made.dies > 1 else ""
-    yield row(made, f"a die{several}", made.cost_per_die, "")
+    yield row(made, users, "tokens_per_second_all")
+    yield row(made, "energy of a token", "millijoule_per_token")
+    yield row(made, "first token", "first_token_seconds")
+    yield figure_row("a die, packaged", made.cost_per_die, list(made.die.moves))
+    yield figure_row("perplexity grows by", made.growth, ["size and width of the model"])
     yield (
         f"Cycles: {cycles.token:,.0f} a token ({cycles.prompt:,} in, {cycles.output:,} out), "
         f"{cycles.first:,} to the first, {cycles.interval:,} between positions"
@@ -111,6 +130,7 @@ def plan_lines(made: "Planned") -> Iterable[str]:
     yield speeds_line(made)
     for bound in made.bounds:
         yield bound_line(bound)
+    yield from search_lines(made)
 
 
 def subject_lines(made: "Planned") -> Iterable[str]:
@@ -136,16 +156,66 @@ def subject_lines(made: "Planned") -> Iterable[str]:
     )
 
 
-def row(made: "Planned", label: str, quantity: "Quantity", name: str) -> str:
+def search_lines(made: "Planned") -> Iterable[str]:
+    """What a search found: what binds, and what would make it faster."""
+    found = made.chosen.found
+    if found is None:
+        return
+    names = {"area": f"the {made.bounds[0].name.replace('_', ' ')}", "power": "the power"}
+    binds = names.get(found.binding or "", "no bound: more rows are not faster")
+    yield f"The fastest of {len(found.points):,} chips looked at; what keeps it so slow: {binds}"
+    best = found.best.rate
+    most = [
+        f"{change.name.replace('_', ' ')} {with_unit(change.then, unit_of(change.unit))} "
+        f"(+{100 * (change.rate / best - 1):.0f} %)"
+        for change in made.changes[:3]
+    ]
+    if most:
+        yield listed("Faster with: ", most)
+
+
+def pareto_lines(made: "Planned", options: "Iterable[Option]") -> Iterable[str]:
+    """Widths and contexts beside each other, and speed against area."""
+    yield "Width and context, each the fastest chip under the bounds:"
+    yield "  bits  context  perplexity   tokens/s   one user   area, all   dies"
+    for option in options:
+        f, growth = option.planned.figures, option.planned.growth
+        lost = f"+{growth.number:.1f} %" if growth.known else "?"
+        yield (
+            f"  {option.bits:>4}  {option.context:>7,}  {lost:>10}  "
+            f"{f['tokens_per_second_per_user'].number:>9,.0f}   "
+            f"{human(f['power_w'].number, 'W'):>8}   {human(f['area_mm2'].number, 'mm²'):>9}   "
+            f"{option.planned.dies:>4}"
+        )
+    found = made.chosen.found
+    if found is None:
+        return
+    from intaglio.flow.plan import FRONT, thinned
+
+    yield "Speed against area, the fastest of each size that were looked at:"
+    for point in thinned(found.pareto(), FRONT):
+        yield (
+            f"  {human(point.area, 'mm²'):>10}  {point.rate:>9,.0f} tokens/s  "
+            f"{human(point.power, 'W'):>8}  rows "
+            + ", ".join(f"{group} {rows}" for group, rows in point.rows.items())
+        )
+
+
+def row(made: "Planned", label: str, name: str) -> str:
+    """One figure of a plan by its name."""
+    figure = made.derived[name]
+    return figure_row(label, figure.quantity, list(figure.moves))
+
+
+def figure_row(label: str, quantity: "Quantity", moves: "list[str]") -> str:
     """One figure: value, range, grade, what moves it."""
     if quantity.value is None:
         return f"{label:<24}{'-':>12}   blocked by: {quantity.blocked_by}"
     low, high = quantity.bounds
-    unit = UNITS.get(quantity.unit, quantity.unit)
+    unit = unit_of(quantity.unit)
     value, scale, unit = scaled(quantity.number, unit)
     span = f"{human(low * scale, '')} - {human(high * scale, '')}"
     before = f"{label:<24}{human(value, unit):>12}   {span:<20}{quantity.grade:<9}"
-    moves = made.physical.moves.get(name) or list(made.die.moves)
     return listed(before, [move.replace("_", " ") for move in moves[:3]]).rstrip()
 
 
@@ -154,11 +224,24 @@ def plan_users(count: float) -> str:
     return "1 user" if count == 1 else f"{count:.0f} users"
 
 
-UNITS = {"mm2": "mm²", "W/mm2": "W/mm²", "1/s": "", "USD": "$"}
+UNITS = {"mm2": "mm²", "W/mm2": "W/mm²", "1/s": "", "1": "", "USD": "$"}
+
+
+def with_unit(value: float, unit: str) -> str:
+    """A number and its unit, a prefix at the unit."""
+    shown = human(value, "")
+    return f"{shown}{unit}" if shown[-1:].isalpha() else f"{shown} {unit}".rstrip()
+
+
+def unit_of(unit: str) -> str:
+    """A unit as it is printed."""
+    return UNITS.get(unit, unit)
 
 
 def scaled(value: float, unit: str) -> tuple[float, float, str]:
     """A value in the unit in which it reads well, with the factor to it."""
+    if unit == "s" and value < 1e-4:
+        return value * 1e6, 1e6, "us"
     if unit == "s" and value < 0.1:
         return value * 1e3, 1e3, "ms"
     return value, 1.0, unit
@@ -193,7 +276,7 @@ def speeds_line(made: "Planned") -> str:
 
 def bound_line(bound: "Bound") -> str:
     """A bound, and whether it holds."""
-    unit = UNITS.get(bound.unit, bound.unit)
+    unit = unit_of(bound.unit)
     what = f"{bound.name.replace('_', ' ')} of {human(bound.limit, unit)}"
     if not bound.holds:
         return f"Binding: the {what} is exceeded by {human(bound.value.number - bound.limit, unit)}"

@@ -1,14 +1,15 @@
 """A chain of steps on a GPU and on a model's chip."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from intaglio.errors import BadInput
+from intaglio.flow.choose import Model, PlanOptions, open_model, plain_outline, target_of
 from intaglio.flow.cost import work_of
-from intaglio.flow.plan import Model, PlanOptions, open_model, target_of
+from intaglio.flow.plan import Planned, plan_outline
 from intaglio.plan.chip import DEFAULT_CONTEXT
-from intaglio.plan.outline import Outline
 from intaglio.plan.process import Process
 from intaglio.plan.schedule import User
 from intaglio.quantity import Quantity
@@ -19,6 +20,7 @@ from intaglio.silicon.market import economics
 
 PROMPT = 1024
 ASKED = "asked for"
+NO_LINKS = exactly(0.0, "s", "one die has no links")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,36 +78,38 @@ def run_agents(model: str, options: AgentOptions | None = None) -> Agents:
     process = target_of(opened, PlanOptions(target=options.target))
     prompt = PROMPT if options.prompt is None else options.prompt
     # what a GPU reads for a token hardly depends on the context that the chip will have
-    first = outline_of(opened, process, options.context or DEFAULT_CONTEXT)
+    first = opened.package or plain_outline(
+        opened, process, with_room(opened, options.context or DEFAULT_CONTEXT)
+    )
     gpu = gpu_runner(other, work_of(model, opened, first, prompt), options)
     count = options.output
     if count is None:
         count = tokens_in(gpu, options.seconds, prompt)
     chain = Chain(options.steps, prompt, count, options.outside)
-    chip = chip_runner(opened, process, chain, options)
+    chip = chip_runner(model, opened, process, chain, options)
     lines = timeline(gpu, chain), timeline(chip, chain)
     return Agents(opened.title, process.name, *lines, sooner(*lines))
 
 
-def outline_of(opened: Model, process: Process, context: int) -> Outline:
-    """The chip with room for so many positions, at most the model's own; a package as it is."""
+def with_room(opened: Model, context: int) -> PlanOptions:
+    """A chip with room for so many positions, at most the model's own; a package as it is."""
     if opened.package is not None:
-        return opened.package
-    context = min(context, opened.architecture.context)
-    return opened.outline(process, PlanOptions(context=context))
+        return PlanOptions()
+    return PlanOptions(context=min(context, opened.architecture.context))
 
 
-def room(opened: Model, process: Process, chain: Chain, asked: int | None) -> Outline:
+def room(name: str, opened: Model, process: Process, chain: Chain, asked: int | None) -> Planned:
     """The chip on which a step of the chain has room."""
     needed = chain.prompt + chain.output - 1  # the last token that is said takes no position
-    made = outline_of(opened, process, needed if asked is None else asked)
-    if needed > made.plan.context:
+    options = with_room(opened, needed if asked is None else asked)
+    most = opened.package.plan.context if opened.package else options.context or 0
+    if needed > most:
         raise BadInput(
-            f"tokens in and out of a step must fit the {made.plan.context:,} positions of the "
+            f"tokens in and out of a step must fit the {most:,} positions of the "
             f"chip, not {chain.prompt:,} + {chain.output:,}",
             hint="ask for fewer --tokens or shorter --seconds",
         )
-    return made
+    return plan_outline(name, opened, process, options)
 
 
 def gpu_runner(other: Machine, work: Work, options: AgentOptions) -> Runner:
@@ -129,26 +133,39 @@ def gpu_runner(other: Machine, work: Work, options: AgentOptions) -> Runner:
     return Runner(other.title, prompt, rate)
 
 
-def chip_runner(opened: Model, process: Process, chain: Chain, options: AgentOptions) -> Runner:
-    """The chip with one user: the plan's exact cycles over its clock, split at the first token."""
+def chip_runner(
+    name: str, opened: Model, process: Process, chain: Chain, options: AgentOptions
+) -> Runner:
+    """The chip with one user: the plan's exact cycles over its clock, split at the first token.
+
+    A chip of several dies takes the time of its links besides, with every token.
+    """
     rates = {"prompt": options.prompt_rate, "output": options.rate}
     made = {
         name: exactly(rate, "token/s", ASKED) for name, rate in rates.items() if rate is not None
     }
     if len(made) < len(rates):
-        schedule = room(opened, process, chain, options.context).schedule()
+        chip = room(name, opened, process, chain, options.context)
+        schedule = chip.outline.schedule()
+        links = chip.derived["link_seconds"].quantity if chip.cut else NO_LINKS
         first = schedule.run([User(chain.prompt, 1)])
         # a single token comes with the prompt: its own time is then none that can be seen
         rest = max(schedule.run([User(chain.prompt, chain.output)]) - first, 1)
         planned = {"prompt": (chain.prompt, first), "output": (chain.output, rest)}
-        for name, (tokens, cycles) in planned.items():
-            made.setdefault(name, rate_of(tokens, cycles, process["clock"], name))
+        crossings = {"prompt": 1, "output": chain.output}
+        for what, (tokens, cycles) in planned.items():
+            figures = {"clock": process["clock"], "link": links}
+            made.setdefault(what, rate_of(tokens, cycles, crossings[what], figures, what))
     return Runner(f"{opened.title} in silicon, {process.name}", made["prompt"], made["output"])
 
 
-def rate_of(tokens: int, cycles: int, clock: Quantity, what: str) -> Quantity:
-    """Tokens/s from exact cycles."""
+def rate_of(
+    tokens: int, cycles: int, crossings: int, figures: Mapping[str, Quantity], what: str
+) -> Quantity:
+    """Tokens/s from exact cycles, and from the links that are crossed so many times."""
+    links = f" and {crossings:,} times the links" if figures["link"].number else ""
     return derive(
-        lambda v: {"rate": tokens / cycles * v["clock"]}, {"clock": clock}, {"rate": "token/s"},
-        f"exact cycles of the {what} ({cycles:,}) at the clock",
+        lambda v: {"rate": tokens / (cycles / v["clock"] + crossings * v["link"])},
+        figures, {"rate": "token/s"},
+        f"exact cycles of the {what} ({cycles:,}) at the clock{links}",
     )["rate"].quantity  # fmt: skip

@@ -1,11 +1,12 @@
 """What a model's chip costs, and beside it the machines that it would replace."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from intaglio.flow.plan import Model, Planned, PlanOptions, run_plan
+from intaglio.flow.choose import Model, PlanOptions
+from intaglio.flow.plan import Planned, chip_of, run_plan, terms_of
 from intaglio.plan.outline import Outline, stored_bits
 from intaglio.plan.process import Process
 from intaglio.silicon.baselines import Baseline, Work, baselines, other_inputs, year_of
@@ -38,12 +39,7 @@ class Subject:
 
 def subject_of(planned: Planned) -> Subject:
     """A planned chip as cost looks at it."""
-    area, speed, power = planned.physical.area, planned.physical.speed, planned.physical.power
-    chip = Chip(
-        area["area_mm2"],
-        (speed["tokens_per_second_per_user"], power["power_w"]),
-        (speed["tokens_per_second_all"], power["power_all_w"]),
-    )
+    chip = chip_of(planned.physical, planned.cut)
     position = round(planned.physical.cycles.position)
     work = work_of(planned.name, planned.model, planned.outline, position)
     return Subject(planned, chip, planned.outline.plan.slots, work, position)
@@ -128,8 +124,11 @@ def chip_values(subject: Subject) -> dict[str, Any]:
 
 def run_cost(model: str, options: PlanOptions | None = None, terms: Terms | None = None) -> Bill:
     """What the chip of ``model`` (a preset, a checkpoint or a package) costs."""
+    planned = run_plan(model, options)
     terms = terms or Terms()
-    subject = subject_of(run_plan(model, options))
+    if terms.die is None:
+        terms = replace(terms, die=terms_of(planned.process, planned.options).die)
+    subject = subject_of(planned)
     made = cost(subject.chip, subject.process, subject.process.node, terms)
     rows = baselines(subject.work, made.inputs["utilisation"])
     return Bill(subject, made, tuple(Row(row, pays_back(made, row)) for row in rows))

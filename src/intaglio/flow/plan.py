@@ -1,31 +1,35 @@
-"""Plan: a chip predicted from an architecture alone. No weights are read; it takes a second.
+"""Plan: a chip predicted from an architecture alone. No weights are read; it takes seconds.
 
-:func:`open_model` says what is planned, :func:`run_plan` makes its figures and holds them
-against the bounds that were asked for.
+:func:`~intaglio.flow.choose.choose` says which chip, :func:`run_plan` makes its figures and holds
+them against the bounds that were asked for.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from intaglio.architecture import Architecture
-from intaglio.checkpoint import open_checkpoint
-from intaglio.errors import BadInput, IntaglioError
-from intaglio.flow.package import is_package, open_package
-from intaglio.plan.chip import DEFAULT_CONTEXT, DEFAULT_SLOTS, MOST_SLOTS
-from intaglio.plan.outline import Outline, outline, spine, widest_beat
-from intaglio.plan.preset import Preset, preset, preset_names
-from intaglio.plan.process import Process, process
-from intaglio.plan.tiling import GROUPS
+from intaglio.errors import DoesNotFit, IntaglioError
+from intaglio.flow.choose import (
+    Chosen,
+    Model,
+    PlanOptions,
+    area_limits,
+    choose,
+    open_model,
+    target_of,
+)
+from intaglio.flow.progress import Progress, silent
+from intaglio.plan.outline import Outline
+from intaglio.plan.process import Process
 from intaglio.quantity import Quantity
-from intaglio.silicon.cost import Chip, cost
+from intaglio.silicon.accuracy import expected_growth, measured
+from intaglio.silicon.cost import Chip, Terms, cost
 from intaglio.silicon.derived import Figure, unknown
 from intaglio.silicon.physical import Physical, figures
-from intaglio.silicon.request import Choices
+from intaglio.silicon.search import Change, changes
+from intaglio.silicon.several import Several, several
 
-DEFAULT_TARGET = "n6"
-MOST_POSITIONS = 64
 HEADLINE = (
     "area_mm2", "power_w", "tokens_per_second_per_user", "millijoule_per_token",
     "first_token_seconds",
@@ -36,120 +40,10 @@ MORE = (
     "prompt_tokens_per_second", "hottest_w_per_mm2", "hottest_single_w_per_mm2", "transistors",
     "femtojoule_per_weight",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class PlanOptions:
-    """What a person chooses; None for the default.
-
-    ``target``: a process or the path of a .yaml. ``die`` (mm²), ``power`` (W, one user): bounds.
-    ``bits``: of the layers' weights. ``rows``: of a layer. ``positions``: that attention takes per
-    cycle. ``beat``: elements of a stream per cycle; by default the most there can be.
-    """
-
-    target: str | None = None
-    die: float | None = None
-    power: float | None = None
-    context: int | None = None
-    slots: int | None = None
-    bits: int | None = None
-    rows: int | None = None
-    positions: int | None = None
-    beat: int | None = None
-    choices: Choices = field(default_factory=Choices)
-
-    def __post_init__(self) -> None:
-        for name, unit in (("die", "an area in mm2"), ("power", "a power in W")):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise BadInput(f"{name} must be {unit} greater than 0, not {value:g}")
-        if self.slots is not None and not 1 <= self.slots <= MOST_SLOTS:
-            raise BadInput(f"slots must be from 1 to {MOST_SLOTS}, not {self.slots}")
-        for name in ("context", "rows"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise BadInput(f"{name} must be at least 1, not {value}")
-
-    @property
-    def shape(self) -> dict[str, Any]:
-        """What decides the chip's shape, as far as it was said."""
-        names = ("context", "slots", "bits", "rows", "positions", "beat")
-        return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What is planned: a preset, an architecture, or a chip package's plan."""
-
-    title: str
-    parameters: int
-    active: int
-    preset: Preset | None
-    architecture: Architecture
-    package: Outline | None = None
-
-    def outline(self, process: Process, options: PlanOptions) -> Outline:
-        """The chip for these options."""
-        if self.package is not None:
-            if options.shape:
-                name = next(iter(options.shape))
-                raise BadInput(f"--{name} is the chip's own", hint="plan its checkpoint instead")
-            return self.package
-        context = options.context
-        if context is None:
-            context = min(self.architecture.context, DEFAULT_CONTEXT)
-        source, slots = self.preset or self.architecture, options.slots or DEFAULT_SLOTS
-        shape = {
-            "context": context, "slots": slots, "bits": 4 if options.bits is None else options.bits,
-            "rows": options.rows,
-            "beat": options.beat or widest_beat(spine(source)),
-        }  # fmt: skip
-        made = outline(source, process, positions=options.positions or 1, **shape)
-        if options.positions is None:
-            made = outline(source, process, positions=balanced_positions(made), **shape)
-        return made
-
-
-def balanced_positions(outline: Outline) -> int:
-    """Positions per cycle with which attention at full context takes about the fabrics' time."""
-    fabrics = outline.plan.layers[0]
-    linear = sum(max(fabrics[name].cycles for name in names) for names in GROUPS.values())
-    positions = 1
-    while positions < MOST_POSITIONS and outline.plan.context // positions >= linear:
-        positions *= 2
-    return positions
-
-
-def open_model(name: str) -> Model:
-    """A preset by its name, a chip package's folder, or a checkpoint; no weight is read.
-
-    Raises :class:`BadInput` for what is none of them.
-    """
-    if name in preset_names():
-        made = preset(name)
-        return Model(made.title, made.parameters, made.active, made, made.architecture)
-    path = Path(name)
-    if is_package(path):
-        package = open_package(path)
-        a = package.plan.architecture
-        return Model(package.source, package.parameters, package.parameters, None, a,
-                     Outline.of(package.plan))  # fmt: skip
-    if not path.exists() and name not in ("bundled-float", "smollm2"):
-        raise BadInput(
-            f"model must be a preset, a chip, or a checkpoint's folder or .gguf, not {name!r}",
-            hint=f"presets: {', '.join(preset_names())}",
-        )
-    checkpoint = open_checkpoint(name)
-    a = checkpoint.architecture
-    return Model(checkpoint.source, a.parameters, a.parameters, None, a)
-
-
-def target_of(model: Model, options: PlanOptions) -> Process:
-    """The process that was asked for, the package's own if it has one, or the default."""
-    if options.target is not None:
-        return process(options.target)
-    own = model.package.plan.target if model.package else "generic"
-    return process(DEFAULT_TARGET if own == "generic" else own)
+LINKS = ("die_mm2", "link_seconds", "link_w", "link_lanes")
+COMPARING = "comparing widths and contexts"
+FRONT = 8
+"""Chips of the front of speed against area that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +80,19 @@ class Bound:
 
 @dataclass(frozen=True)
 class Planned:
-    """A planned chip and its figures. ``die``: what one costs; ``dies``: that a chip takes."""
+    """A planned chip and its figures.
+
+    ``die``: what one costs. ``cut``: the chip on several dies, where one does not hold it.
+    """
 
     name: str
     model: Model
     options: PlanOptions
     process: Process
+    chosen: Chosen
     physical: Physical
+    cut: Several | None
     die: Figure
-    dies: int | None
     bounds: tuple[Bound, ...]
 
     @property
@@ -203,26 +101,57 @@ class Planned:
         return self.physical.outline
 
     @property
+    def dies(self) -> int:
+        """Dies of the chip."""
+        return len(self.cut.cut.dies) if self.cut else 1
+
+    @property
     def cost_per_die(self) -> Quantity:
         """USD of a die, packaged and tested."""
         return self.die.quantity
 
     @property
     def binding(self) -> str | None:
-        """The bound that is exceeded, the most exceeded of several; None where all are kept."""
+        """The bound that is exceeded, the most exceeded of several, else what keeps it slow.
+
+        None where nothing does: all bounds are kept, and no faster chip breaks one.
+        """
         broken = [bound for bound in self.bounds if not bound.holds]
-        return max(broken, key=lambda bound: bound.excess).name if broken else None
+        if broken:
+            return max(broken, key=lambda bound: bound.excess).name
+        found = self.chosen.found
+        names = {"area": self.bounds[0].name, "power": "power", None: None}
+        return names[found.binding] if found else None
+
+    @property
+    def derived(self) -> Mapping[str, Figure]:
+        """Every figure by name, with what moves it; of all dies where there are several."""
+        return {**self.physical.figures, **(self.cut.figures if self.cut else {})}
 
     @property
     def figures(self) -> Mapping[str, Quantity]:
         """The headline figures by name."""
-        made = {name: self.physical.figures[name].quantity for name in (*HEADLINE, *MORE)}
+        made = {name: self.derived[name].quantity for name in (*HEADLINE, *MORE)}
         return made | {"cost_per_die_usd": self.cost_per_die}
+
+    @property
+    def growth(self) -> Quantity:
+        """Expected growth of perplexity, percent: what others' models of such a size lost."""
+        bits = {self.outline.bits[name] for name in self.outline.bits if name != "head"}
+        return expected_growth(self.model.parameters, max(bits) if len(bits) == 1 else 0.0)
+
+    @cached_property
+    def changes(self) -> list[Change]:
+        """What would make the chip that was found faster, the most first; empty without search."""
+        chosen = self.chosen
+        return changes(chosen.question, chosen.found) if chosen.question and chosen.found else []
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON; the keys are listed in docs/json.md."""
         plan, physical = self.outline.plan, self.physical
         rest = physical.as_dict()
+        links = {name: self.derived[name].quantity.as_dict() if self.cut else None
+                 for name in LINKS}  # fmt: skip
         return {
             "model": self.name, "title": self.model.title, "target": self.process.name,
             "context": plan.context, "slots": plan.slots,
@@ -232,16 +161,39 @@ class Planned:
             "rows": rows_of(self.outline), "lanes": lanes_of(self.outline),
             "cell": physical.cells,
             **{name: quantity.as_dict() for name, quantity in self.figures.items()},
+            "perplexity_growth_percent": self.growth.as_dict(),
             "binding": self.binding, "bounds": [bound.as_dict() for bound in self.bounds],
             "area_by_kind": {
                 kind.removeprefix("area_"): quantity.as_dict()
                 for kind, quantity in physical.area.items()
                 if kind not in ("area_mm2", "transistors")
             },
-            "moved_by": {name: moves[:5] for name, moves in physical.moves.items()
-                         if name in HEADLINE},
-            "cycles": rest["cycles"], "users": rest["users"], "dies": self.dies,
+            "moved_by": {name: list(self.derived[name].moves)[:5] for name in HEADLINE},
+            "cycles": rest["cycles"], "users": rest["users"], "dies": self.dies, **links,
+            "search": self.search_values(),
         }  # fmt: skip
+
+    def search_values(self) -> dict[str, Any] | None:
+        """What the search saw, ready for JSON; null without one."""
+        found = self.chosen.found
+        if found is None:
+            return None
+        return {
+            "chips": len(found.points), "binding": found.binding,
+            "front": [point.as_dict() for point in thinned(found.pareto(), FRONT)],
+            "changes": [
+                {"input": change.name, "now": change.now, "then": change.then,
+                 "unit": change.unit, "tokens_per_second_per_user": change.rate}
+                for change in self.changes[:5]
+            ],
+        }  # fmt: skip
+
+
+def thinned(points: tuple[Any, ...], most: int) -> list[Any]:
+    """At most so many of the points, evenly, first and last included."""
+    if len(points) <= most:
+        return list(points)
+    return [points[round(k * (len(points) - 1) / (most - 1))] for k in range(most)]
 
 
 def rows_of(outline: Outline) -> dict[str, int]:
@@ -265,35 +217,101 @@ def run_plan(name: str, options: PlanOptions | None = None) -> Planned:
 
 def plan_outline(name: str, model: Model, process: Process, options: PlanOptions) -> Planned:
     """The figures of an opened model's chip on a process."""
-    made = figures(model.outline(process, options), process, options.choices)
-    die, dies = die_cost(made, process)
-    return Planned(name, model, options, process, made, die, dies, bounds_of(made, options))
+    chosen = choose(model, process, options)
+    made = figures(chosen.outline, process, options.choices)
+    cut = cut_of(made, process, options)
+    die = die_cost(made, cut, process, options)
+    bounds = bounds_of(made, cut, process, options)
+    return Planned(name, model, options, process, chosen, made, cut, die, bounds)
 
 
-def bounds_of(made: Physical, options: PlanOptions) -> tuple[Bound, ...]:
+def cut_of(made: Physical, process: Process, options: PlanOptions) -> Several | None:
+    """The chip on several dies, where one does not hold it; a shuttle's seat is one die."""
+    limit = min(area_limits(process, options).values())
+    if process["user_area"].known or made.area["area_mm2"].number <= limit:
+        return None
+    try:
+        return several(made, limit)
+    except DoesNotFit:
+        if options.dies:
+            raise
+        return None  # the bound that is exceeded is said
+
+
+def bounds_of(
+    made: Physical, cut: Several | None, process: Process, options: PlanOptions
+) -> tuple[Bound, ...]:
     """The bounds of a chip: the smallest of its areas, and power where it was asked for."""
-    area, own = made.area["area_mm2"], made.process
-    limits = {"die": options.die, "reticle": own["reticle"].value,
-              "user_area": own["user_area"].value}  # fmt: skip
-    known = {name: limit for name, limit in limits.items() if limit is not None}
-    name = min(known, key=lambda key: known[key])
-    bounds = [Bound(name, known[name], "mm2", area)]
+    limits = area_limits(process, options)
+    name = min(limits, key=lambda key: limits[key])
+    area = cut.figures["die_mm2"].quantity if cut else made.area["area_mm2"]
+    bounds = [Bound(name, limits[name], "mm2", area)]
     if options.power is not None:
-        bounds.append(Bound("power", options.power, "W", made.power["power_w"]))
+        power = cut.figures["power_w"].quantity if cut else made.power["power_w"]
+        bounds.append(Bound("power", options.power, "W", power))
     return tuple(bounds)
 
 
-def die_cost(made: Physical, process: Process) -> tuple[Figure, int | None]:
-    """USD of a die, packaged and tested, and how many a chip takes; unknown where none can be."""
-    speed, power = made.speed, made.power
-    chip = Chip(
-        made.area["area_mm2"],
-        (speed["tokens_per_second_per_user"], power["power_w"]),
-        (speed["tokens_per_second_all"], power["power_all_w"]),
+def chip_of(made: Physical, cut: Several | None) -> Chip:
+    """A chip as cost looks at it."""
+    of = {**made.figures, **(cut.figures if cut else {})}
+    return Chip(
+        of["area_mm2"].quantity,
+        (of["tokens_per_second_per_user"].quantity, of["power_w"].quantity),
+        (of["tokens_per_second_all"].quantity, of["power_all_w"].quantity),
     )
+
+
+def die_cost(made: Physical, cut: Several | None, process: Process, options: PlanOptions) -> Figure:
+    """USD of a die, packaged and tested; unknown where none can be."""
     try:
-        bill = cost(chip, process, process.node)
+        bill = cost(chip_of(made, cut), process, process.node, terms_of(process, options))
     except IntaglioError as error:
-        return unknown("USD", "silicon.cost", error.message), None
-    dies = bill["dies"].value
-    return bill.figures["cost_per_die_usd"], None if dies is None else round(dies)
+        return unknown("USD", "silicon.cost", error.message)
+    return bill.figures["cost_per_die_usd"]
+
+
+def terms_of(process: Process, options: PlanOptions) -> Terms:
+    """The terms of cost: dies of at most the area that was asked for."""
+    return Terms(die=min(area_limits(process, options).values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row of the comparison: a width and a context, and the fastest chip that they leave."""
+
+    bits: int
+    context: int
+    planned: Planned
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        made = self.planned.figures
+        return {
+            "bits": self.bits, "context": self.context,
+            "perplexity_growth_percent": self.planned.growth.as_dict(),
+            **{name: made[name].as_dict() for name in HEADLINE}, "dies": self.planned.dies,
+            "binding": self.planned.binding,
+        }  # fmt: skip
+
+
+def compare(planned: Planned, progress: Progress = silent) -> list[Option]:
+    """The fastest chips of every width that somebody measured, at half to twice the context."""
+    context = planned.outline.plan.context
+    most = planned.model.architecture.context
+    contexts = [c for c in (context // 2, context, 2 * context) if 1 <= c <= most]
+    asked = [(bits, c) for c in contexts for bits in sorted(measured())]
+    return list(compared(planned, asked, progress))
+
+
+def compared(
+    planned: Planned, asked: list[tuple[int, int]], progress: Progress
+) -> Iterator[Option]:
+    """The chips of these widths and contexts."""
+    for done, (bits, context) in enumerate(asked):
+        progress(COMPARING, done / len(asked), f"{bits} bits, context {context:,}")
+        options = replace(planned.options, bits=bits, context=context, loss=None)
+        yield Option(
+            bits, context, plan_outline(planned.name, planned.model, planned.process, options)
+        )
+    progress(COMPARING, 1, "")

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from intaglio.flow.plan import PlanOptions, open_model, plan_outline, target_of
+from intaglio.flow.choose import PlanOptions, open_model, target_of
+from intaglio.flow.plan import plan_outline
 from intaglio.plan.process import Process
 from intaglio.silicon.shuttles import Seat, seats
 from intaglio.silicon.turnaround import PROMISE, Turnaround, turnaround

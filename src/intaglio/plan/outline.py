@@ -13,7 +13,7 @@ one or two digits throughout. Beyond the integer spec, and so without RTL, are:
 - *Windows.* A layer with one attends to the last positions only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 
 from intaglio.architecture import Architecture
@@ -157,6 +157,10 @@ class OutlineSchedule(Schedule):
         self.outline = outline
         super().__init__(outline.plan)
 
+    def kind(self, index: int) -> Hashable:
+        """What is equal of layers that take equally long at every position."""
+        return super().kind(index), self.outline.positions_kept(index), self.outline.dense(index)
+
     def layer(self, index: int, position: int, *, adapted: bool = False) -> int:
         """Cycles from a layer's first beat in to its first beat out."""
         seen = min(position, self.outline.positions_kept(index) - 1)
@@ -223,10 +227,12 @@ def outline(
             raise BadInput(f"{name} must be at least 1, not {value}")
     parts = [layer_shapes(a, preset, bits, index) for index in range(a.layers)]
     copies, active = counts(a, preset)
-    made = [
-        fabrics_of(part, copies, rows_of(part, copies, rows, process), widths or Widths(), lanes)
-        for part in parts
-    ]
+    kinds = {
+        kind: fabrics_of(dict(kind), copies, rows_of(dict(kind), copies, rows, process),
+                         widths or Widths(), lanes)
+        for kind in {tuple(part.items()) for part in parts}
+    }  # fmt: skip
+    made = [kinds[tuple(part.items())] for part in parts]
     plan = ChipPlan(
         target=process.name if process else "generic",
         architecture=a,

@@ -7,7 +7,7 @@ chain is a recurrence over layers and positions.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from intaglio.golden.number import CANDIDATES
@@ -40,11 +40,20 @@ class Schedule:
     def __init__(self, plan: ChipPlan) -> None:
         self.plan = plan
         self.beats = plan.architecture.width // plan.beat
+        self._alone: dict[Sampling, int] = {}
         self._fixed = [self._layer_fixed(fabrics, {}) for fabrics in plan.layers]
         self._adapted = [
             self._layer_fixed(fabrics, adapters)
             for fabrics, adapters in zip(plan.layers, plan.adapters, strict=True)
         ]
+        kinds: dict[Hashable, list[int]] = {}
+        for index in range(len(plan.layers)):
+            kinds.setdefault(self.kind(index), []).append(index)
+        self._alike = [(indices[0], len(indices)) for indices in kinds.values()]
+
+    def kind(self, index: int) -> Hashable:
+        """What is equal of layers that take equally long at every position."""
+        return self._fixed[index], self._adapted[index]
 
     def layer(self, index: int, position: int, *, adapted: bool = False) -> int:
         """Cycles from a layer's first beat in to its first beat out.
@@ -73,14 +82,20 @@ class Schedule:
         chosen = sampler_gap(self.plan, sampling) + TOKEN_REGISTER
         return 2 * (self.beats - 1) + gaps + (columns - 1) + chosen
 
+    def alone(self, sampling: Sampling) -> int:
+        """Cycles of a token outside the layers."""
+        if sampling not in self._alone:
+            self._alone[sampling] = EMBEDDING_GAP + self.head(sampling) + RING
+        return self._alone[sampling]
+
     def token(
         self, position: int, sampling: Sampling | None = None, *, adapted: bool = False
     ) -> int:
         """Cycles from a token's entrance to the next token's, at ``position``, for one user."""
         layers = sum(
-            self.layer(index, position, adapted=adapted) for index in range(len(self.plan.layers))
+            count * self.layer(index, position, adapted=adapted) for index, count in self._alike
         )
-        return EMBEDDING_GAP + layers + self.head(sampling or Sampling()) + RING
+        return layers + self.alone(sampling or GREEDY)
 
     def run(self, users: Sequence[User]) -> int:
         """Cycles of a whole run: prompts interleaved by position, then every user's ring."""
@@ -202,6 +217,7 @@ class Run:
         return following
 
 
+GREEDY = Sampling()
 EMBEDDING_GAP = 5
 RESIDUAL_GAP = 1
 RING = 1  # from a result to the embedding

@@ -4,6 +4,7 @@ Counts only, out of the plan: fabrics, logic as synthesised, bits of memory, cyc
 energies of a process are made of them in :mod:`intaglio.silicon.physical`.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -154,7 +155,8 @@ def attention_parts(outline: "Outline", index: int, position: float) -> Iterator
     )  # fmt: skip
     stored = outline.cache_width * KEY.bits
     yield Part(
-        "keys and values", "kv", sram=plan.slots * held * stored, sram_bits=(seen + 1) * stored
+        "keys and values", "kv", sram=plan.slots * held * stored, sram_bits=(seen + 1) * stored,
+        moved=(seen + 1) * stored,
     )  # fmt: skip
     turned = a.query_width + a.kv_width
     yield Part(
@@ -247,9 +249,17 @@ def end_parts(plan: ChipPlan) -> Iterator[Part]:
     yield Part("head control", "head", block=logic("head", beat=beat), cycles=columns)
     places, comparators = sampler_sizes(plan)
     block = logic("sampler", places=places, comparators=comparators)
-    # beats without a candidate move nothing behind the first comparison
-    yield Part("sampler", "head", block=block, cycles=2 * CANDIDATES)
+    yield Part("sampler", "head", block=block, cycles=sampler_cycles(columns))
     yield Part("host port", "port", block=logic("port", slots=plan.slots), cycles=2)
+
+
+def sampler_cycles(beats: int) -> float:
+    """Cycles in which the sampler moves: beats with a candidate, then a candidate per cycle.
+
+    In random order the j-th beat has one of the best so far with a chance of ``CANDIDATES / j``.
+    """
+    candidates = min(beats, CANDIDATES)
+    return candidates * (1 + math.log(beats / candidates)) + CANDIDATES
 
 
 def sampler_sizes(plan: ChipPlan) -> tuple[int, int]:

@@ -19,11 +19,14 @@ from functools import cache
 
 from intaglio.errors import BadInput
 from intaglio.plan.tiling import FabricPlan
-from intaglio.silicon.circuits import Logic, logic, nand2
+from intaglio.silicon.circuits import FLOP_AREA, Logic, logic, nand2
 
 CELLS = ("select", "signed", "decode", "counters")
 CHOICE = CELLS[:3]
 """Cells that the plan chooses from."""
+
+REGISTERED = 5
+"""Levels of a counter tree before its register: 32 lanes."""
 
 Inputs = Mapping[str, float]
 
@@ -131,7 +134,7 @@ def fabric_area(fabric: FabricPlan, cell: str, x: Inputs) -> FabricArea:
         columns=gates_area(pairs * column_gates(fabric, cell, x), x),
         drivers=gates_area(drivers(fabric, cell, x) * x["driver_gates"], x),
         banks=placed(own["banks"].area, x),
-        trees=placed(own["trees"].area, x),
+        trees=placed(own["trees"].area + pairs * x["tree_flops"] * FLOP_AREA, x),
         frame=frame,
     )
 
@@ -208,11 +211,13 @@ def fabric_energy(fabric: FabricPlan, cell: str, x: Inputs) -> FabricEnergy:
     frame = logic_energy(own["frame"], x) * rows(fabric)
     if cell == "counters":
         adders = fabric.inputs * fabric.outputs * fabric.activation * x["full_adder_energy"]
-        ends = fabric.outputs * logic_energy(own["column_ends"], x) * fabric.activation
+        codes = own["code_end"] * (1 << fabric.bits)
+        ends = fabric.outputs * logic_energy(own["column_ends"] + codes, x) * fabric.activation
         return FabricEnergy(0.0, 0.0, 0.0, adders * trunk + ends, frame)
     adders = pairs + fabric.outputs * fabric.lanes.bit_length()
-    registers = own["trees"].flops * x["flop_energy"]
-    trees = cycles * (adders * x["full_adder_energy"] + registers) * trunk
+    registers = (own["trees"].flops + pairs * x["tree_flops"]) * x["flop_energy"]
+    moved = adders * x["full_adder_energy"] * x["tree_activity"]
+    trees = cycles * (moved + pairs * tree_wire(fabric, cell, x) + registers) * trunk
     return FabricEnergy(
         lines=lines_energy(fabric, cell, x),
         sums=sums_energy(fabric, cell, x),
@@ -220,6 +225,23 @@ def fabric_energy(fabric: FabricPlan, cell: str, x: Inputs) -> FabricEnergy:
         trees=trees,
         frame=frame,
     )
+
+
+def tree_wire(fabric: FabricPlan, cell: str, x: Inputs) -> float:
+    """fJ of a bit cycle in the wires of a counter tree, per lane and column.
+
+    Of ``L`` levels over lanes stacked ``h`` high, level ``k`` moves counts of ``k`` bits over half
+    of ``2**k`` lanes: together ``L (L + 1) / 4`` times ``h`` for every lane. Up to the register
+    they follow the sum lines, which return between bit cycles.
+    """
+    if cell == "decode":
+        height = line_length(fabric, cell, x)
+    else:
+        height = rows(fabric) * line_count(fabric, cell) * x["line_pitch"]
+    levels = math.log2(max(fabric.lanes, 1))
+    first = min(levels, REGISTERED)
+    moved = levels * (levels + 1) + (x["tree_activity"] - 1) * first * (first + 1)
+    return height / 1e3 * moved / 4 * x["wire_energy"]
 
 
 def lines_energy(fabric: FabricPlan, cell: str, x: Inputs) -> float:
@@ -256,7 +278,8 @@ def sums_energy(fabric: FabricPlan, cell: str, x: Inputs) -> float:
 def transistors(fabric: FabricPlan, cell: str, x: Inputs) -> float:
     """Transistors of a fabric: one per contact, four per gate."""
     own = fabric_logic(fabric, cell)
-    logics = own["banks"].area + own["trees"].area + own["frame"].area
+    registers = fabric.lanes * fabric.outputs * x["tree_flops"] * FLOP_AREA
+    logics = own["banks"].area + own["trees"].area + registers + own["frame"].area
     if cell == "counters":
         logics = own["frame"].area + fabric.inputs * fabric.outputs * column_terms()["lanes"].area
         return 4 * logics / nand2()

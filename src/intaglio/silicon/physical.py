@@ -194,8 +194,7 @@ class Silicon:
         self, works: list[Work], area: Mapping[str, float], speed: Mapping[str, float], x: Inputs
     ) -> dict[str, float]:
         """W and mJ: what a token takes, leakage, the clock above closed gates."""
-        token = (sum(work.energy for work in works) + self._wires(area, x)) * 1e-12  # mJ
-        leak = self._leakage(works, area, x) + self._idle(works, x)
+        token, leak = self._token(works, area, x)
         single, every, full = (
             speed[f"tokens_per_second_{name}"] for name in ("per_user", "all", "full")
         )
@@ -214,6 +213,23 @@ class Silicon:
             "hottest_w_per_mm2": self._hottest(works, full, x),
             "hottest_single_w_per_mm2": self._hottest(works, single, x),
         }
+
+    def _token(
+        self, works: list[Work], area: Mapping[str, float], x: Inputs
+    ) -> tuple[float, float]:
+        """mJ that a token takes, and W that the chip takes without any."""
+        token = (sum(work.energy for work in works) + self._wires(area, x)) * 1e-12
+        return token, self._leakage(works, area, x) + self._idle(works, x)
+
+    def headline(self, x: Inputs) -> dict[str, float]:
+        """Area, power and speed of one user alone, as in :meth:`figures` but sooner."""
+        works = [self.work(part, x) for part in self.parts]
+        area, rate = self._area(works, x), x["clock"] / self.cycles.token
+        token, leak = self._token(works, area, x)
+        return {
+            "area_mm2": area["area_mm2"], "power_w": token * rate / 1e3 + leak,
+            "tokens_per_second_per_user": rate,
+        }  # fmt: skip
 
     def _wires(self, area: Mapping[str, float], x: Inputs) -> float:
         """fJ of a token in the streams that cross a layer: half its side on average."""
@@ -236,7 +252,7 @@ class Silicon:
         for work in works:
             own = work.part.block.flops
             if work.part.fabric:
-                own += fabric_flops(work.part.fabric, self.cells[work.part.fabric])
+                own += fabric_flops(work.part.fabric, self.cells[work.part.fabric], x)
             flops += own * work.part.count
         return flops * x["flop_energy"] * 1e-15 * x["clock"] * x["idle_clock"]
 
@@ -252,10 +268,13 @@ class Silicon:
         )
 
 
-def fabric_flops(fabric: FabricPlan, cell: str) -> float:
+def fabric_flops(fabric: FabricPlan, cell: str, x: Inputs) -> float:
     """Clocked flops of a fabric."""
     own = fabric_logic(fabric, cell)
-    return own["banks"].flops + own["trees"].flops + own["frame"].flops
+    if cell == "counters":
+        return own["frame"].flops + own["column_ends"].flops * fabric.outputs
+    registers = fabric.lanes * fabric.outputs * x["tree_flops"]
+    return own["banks"].flops + own["trees"].flops + registers + own["frame"].flops
 
 
 @dataclass(frozen=True)
@@ -314,11 +333,14 @@ class Physical:
 
     @cached_property
     def stations(self) -> dict[str, float]:
-        """mm2 of every link of the chain, at the process' values: embedding, layers, head, port.
+        """mm2 of every link of the chain at the process' values, see :meth:`stations_at`."""
+        return self.stations_at({name: q.number for name, q in self.inputs.items()})
+
+    def stations_at(self, x: Inputs) -> dict[str, float]:
+        """mm2 of every link of the chain at these numbers: embedding, layers, head, port.
 
         What lies between them and around them is not in it.
         """
-        x = {name: q.number for name, q in self.inputs.items()}
         layers = len(self.outline.plan.layers)
         made = dict.fromkeys(["embedding", *map(str, range(layers)), "head", "port"], 0.0)
         for part in self.silicon.parts:
@@ -371,11 +393,16 @@ def source(process: "Process") -> str:
     )
 
 
+def inputs_of(process: "Process") -> dict[str, Quantity]:
+    """What the model takes of a process, and what it assumes beside it."""
+    return {name: process[name] for name in FROM_PROCESS} | assumptions()
+
+
 def figures(outline: "Outline", process: "Process", choices: Choices | None = None) -> Physical:
     """The figures of a chip on a process."""
     choices = choices or Choices()
     silicon = Silicon(outline, choices)
-    inputs = {name: process[name] for name in FROM_PROCESS} | assumptions()
+    inputs = inputs_of(process)
     silicon.seat = process["user_area"].known
     silicon.choose({name: q.number for name, q in inputs.items()})
     units = {**AREA_UNITS, **POWER_UNITS, **SPEED_UNITS}

@@ -1,6 +1,8 @@
 """A request, and its exact cycles on a chip."""
 
+from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from intaglio.errors import BadInput
@@ -53,20 +55,25 @@ class Choices:
         return prompt, output
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cycles:
-    """Exact cycles of a request: to its first token, between tokens, of the slowest interval.
+    """Exact cycles of a request: between tokens, of the slowest interval, to the first token.
 
     ``position``: the mean one of the tokens after the first.
     """
 
+    schedule: Schedule
     prompt: int
     output: int
-    first: int
     decode: int
     position: float
     token: float
     interval: int
+
+    @cached_property
+    def first(self) -> int:
+        """Cycles from the first prompt token in to the first token out."""
+        return self.schedule.run([User(self.prompt, 1)])
 
     @property
     def users(self) -> float:
@@ -78,15 +85,18 @@ def request_cycles(outline: "Outline", choices: Choices) -> Cycles:
     """The cycles of the headline's request."""
     prompt, output = choices.request(outline.plan.context)
     schedule = outline.schedule()
-    first = schedule.run([User(prompt, 1)])
     positions = range(prompt, prompt + output - 1) or range(prompt - 1, prompt)
-    steps = [schedule.token(position) for position in positions]
+    words = Counter(position // outline.plan.positions for position in positions)
+    # a token takes as long at all positions that attention takes in one word
+    steps = sum(
+        count * schedule.token(word * outline.plan.positions) for word, count in words.items()
+    )
     middle = positions[len(positions) // 2]
     layers = range(len(outline.plan.layers))
     slowest = max(schedule.interval(index, middle) for index in layers)
     return Cycles(
-        prompt=prompt, output=output, first=first, decode=sum(steps) if output > 1 else 0,
-        position=sum(positions) / len(positions), token=sum(steps) / len(steps),
+        schedule=schedule, prompt=prompt, output=output, decode=steps if output > 1 else 0,
+        position=sum(positions) / len(positions), token=steps / len(positions),
         interval=max(slowest, head_interval(schedule)),
     )  # fmt: skip
 

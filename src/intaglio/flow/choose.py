@@ -1,0 +1,268 @@
+"""Choose: which chip a plan is of, by the options, by search, or as many dies as it takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from intaglio.architecture import Architecture
+from intaglio.checkpoint import open_checkpoint
+from intaglio.errors import BadInput, DoesNotFit
+from intaglio.flow.package import is_package, open_package
+from intaglio.plan.chip import DEFAULT_CONTEXT, DEFAULT_SLOTS, MOST_SLOTS
+from intaglio.plan.outline import Outline, outline, spine, widest_beat
+from intaglio.plan.preset import Preset, preset, preset_names
+from intaglio.plan.process import Process, process
+from intaglio.plan.tiling import GROUPS
+from intaglio.silicon.accuracy import narrowest
+from intaglio.silicon.request import Choices
+from intaglio.silicon.search import Bounds, Found, Search
+from intaglio.silicon.several import room_of
+
+DEFAULT_TARGET = "n6"
+DEFAULT_BITS = 4
+DEFAULT_LOSS = 10.0
+MOST_POSITIONS = 64
+MOST_DIES = 1024
+MOST_ROWS = 400
+"""Of a layer of a chip too large for a die: beyond, a row more saves next to nothing."""
+SHRINK = 0.97
+"""By how much less area is asked for where the dies of a search come out too many."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What a person chooses; None for the default.
+
+    ``target``: a process or the path of a .yaml. ``die`` (mm²), ``power`` (W, one user): bounds.
+    ``dies``: that the chip may take. ``bits``: of the layers' weights; by default the fewest whose
+    expected growth of perplexity is at most ``loss`` percent. ``rows``: of a layer; by default, as
+    ``positions`` (that attention takes per cycle) and ``beat`` (elements of a stream per cycle),
+    those of the fastest chip under the bounds.
+    """
+
+    target: str | None = None
+    die: float | None = None
+    power: float | None = None
+    context: int | None = None
+    slots: int | None = None
+    bits: int | None = None
+    rows: int | None = None
+    positions: int | None = None
+    beat: int | None = None
+    dies: int | None = None
+    loss: float | None = None
+    choices: Choices = field(default_factory=Choices)
+
+    def __post_init__(self) -> None:
+        for name, unit in (("die", "an area in mm2"), ("power", "a power in W")):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise BadInput(f"{name} must be {unit} greater than 0, not {value:g}")
+        if self.loss is not None and not 0 < self.loss < float("inf"):
+            raise BadInput(f"loss must be a percentage greater than 0, not {self.loss:g}")
+        if self.slots is not None and not 1 <= self.slots <= MOST_SLOTS:
+            raise BadInput(f"slots must be from 1 to {MOST_SLOTS}, not {self.slots}")
+        if self.dies is not None and not 1 <= self.dies <= MOST_DIES:
+            raise BadInput(f"dies must be from 1 to {MOST_DIES}, not {self.dies}")
+        for name in ("context", "rows"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise BadInput(f"{name} must be at least 1, not {value}")
+        if self.rows is not None and self.dies is not None:
+            raise BadInput(
+                "give --rows or --dies, not both", hint="rows say how many dies it takes"
+            )
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What decides the chip's shape, as far as it was said."""
+        names = ("context", "slots", "bits", "loss", "rows", "positions", "beat", "dies")
+        return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What is planned: a preset, an architecture, or a chip package's plan."""
+
+    title: str
+    parameters: int
+    active: int
+    preset: Preset | None
+    architecture: Architecture
+    package: Outline | None = None
+
+    @property
+    def source(self) -> Preset | Architecture:
+        """What an outline is made of."""
+        return self.preset or self.architecture
+
+
+def open_model(name: str) -> Model:
+    """A preset by its name, a chip package's folder, or a checkpoint; no weight is read.
+
+    Raises :class:`BadInput` for what is none of them.
+    """
+    if name in preset_names():
+        made = preset(name)
+        return Model(made.title, made.parameters, made.active, made, made.architecture)
+    path = Path(name)
+    if is_package(path):
+        package = open_package(path)
+        a = package.plan.architecture
+        return Model(package.source, package.parameters, package.parameters, None, a,
+                     Outline.of(package.plan))  # fmt: skip
+    if not path.exists() and name not in ("bundled-float", "smollm2"):
+        raise BadInput(
+            f"model must be a preset, a chip, or a checkpoint's folder or .gguf, not {name!r}",
+            hint=f"presets: {', '.join(preset_names())}",
+        )
+    checkpoint = open_checkpoint(name)
+    a = checkpoint.architecture
+    return Model(checkpoint.source, a.parameters, a.parameters, None, a)
+
+
+def target_of(model: Model, options: PlanOptions) -> Process:
+    """The process that was asked for, the package's own if it has one, or the default."""
+    if options.target is not None:
+        return process(options.target)
+    own = model.package.plan.target if model.package else "generic"
+    return process(DEFAULT_TARGET if own == "generic" else own)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The chip of a plan. ``question``, ``found``: the search that found it, where one did."""
+
+    outline: Outline
+    question: Search | None = None
+    found: Found | None = None
+
+
+def area_limits(own: Process, options: PlanOptions) -> Mapping[str, float]:
+    """The areas that a die may have, by what limits it."""
+    limits = {"die": options.die, "reticle": own["reticle"].value,
+              "user_area": own["user_area"].value}  # fmt: skip
+    return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def shape_of(model: Model, options: PlanOptions) -> dict[str, Any]:
+    """Context, slots and bits as an outline takes them. Raises :class:`BadInput`."""
+    context = options.context
+    if context is None:
+        context = min(model.architecture.context, DEFAULT_CONTEXT)
+    bits = options.bits
+    if bits is None:
+        bits = narrowest(model.parameters, options.loss or DEFAULT_LOSS)
+        if bits is None and options.loss is not None:
+            raise BadInput(
+                f"no width that was measured loses at most {options.loss:g} % of perplexity",
+                hint="allow more with --loss, or name a width with --bits",
+            )
+    return {
+        "context": context, "slots": options.slots or DEFAULT_SLOTS, "bits": bits or DEFAULT_BITS,
+    }  # fmt: skip
+
+
+def choose(model: Model, own: Process, options: PlanOptions) -> Chosen:
+    """The chip for these options.
+
+    The package's own; that of given rows; or the fastest under the bounds, where one keeps them.
+    """
+    if model.package is not None:
+        if options.shape:
+            name = next(iter(options.shape))
+            raise BadInput(f"--{name} is the chip's own", hint="plan its checkpoint instead")
+        return Chosen(model.package)
+    plain = plain_outline(model, own, options)
+    if options.rows is not None:
+        return Chosen(plain)
+    limit = min(area_limits(own, options).values())
+    question = Search(
+        model.source, own, Bounds(limit, options.power), options.choices, shape_of(model, options),
+        beat=options.beat, positions=options.positions,
+    )  # fmt: skip
+    try:
+        if options.dies and options.dies > 1:
+            return on_dies(question, limit, options.dies)
+        return Chosen(*searched(question))
+    except DoesNotFit:
+        if options.dies:
+            raise
+        return Chosen(whole_layers(plain, model, own, options, limit))
+
+
+def whole_layers(
+    plain: Outline, model: Model, own: Process, options: PlanOptions, limit: float
+) -> Outline:
+    """A chip too large for a die with as few rows as leave every layer on one die.
+
+    Cut by columns it would gather vectors in every layer. ``plain`` where no number of rows does,
+    and for a seat, which is one die.
+    """
+    from intaglio.silicon.physical import figures
+    from intaglio.silicon.several import several
+
+    if own["user_area"].known:
+        return plain
+    rows, made = own.rows, plain
+    while rows <= MOST_ROWS:
+        try:
+            if not several(figures(made, own, options.choices), limit).cut.gathers:
+                return made
+        except DoesNotFit:
+            pass
+        rows = rows * 5 // 4 + 1
+        made = plain_outline(model, own, replace(options, rows=rows))
+    return plain
+
+
+def searched(question: Search) -> tuple[Outline, Search, Found]:
+    """The fastest chip of a question, with the question."""
+    found = question.run()
+    return found.best.outline, question, found
+
+
+def on_dies(question: Search, limit: float, most: int) -> Chosen:
+    """The fastest chip that so many dies of ``limit`` mm² hold.
+
+    Raises :class:`DoesNotFit` where none was found.
+    """
+    from intaglio.silicon.physical import figures
+    from intaglio.silicon.several import several
+
+    area = most * room_of(limit, question.x)
+    for _ in range(24):
+        asked = replace(question, bounds=replace(question.bounds, area=area))
+        made, *_, found = searched(asked)
+        physical = figures(made, question.process, question.choices)
+        if len(several(physical, limit).cut.dies) <= most:
+            return Chosen(made, asked, found)
+        area *= SHRINK
+    raise DoesNotFit(
+        f"no chip of this shape was found on {most} dies of {limit:g} mm2",
+        hint="more --dies, or fewer bits",
+    )
+
+
+def plain_outline(model: Model, own: Process, options: PlanOptions) -> Outline:
+    """The chip of the rows that were given, or the process' own; attention balanced with it."""
+    source = model.source
+    shape = {
+        **shape_of(model, options), "rows": options.rows,
+        "beat": options.beat or widest_beat(spine(source)),
+    }  # fmt: skip
+    made = outline(source, own, positions=options.positions or 1, **shape)
+    if options.positions is None:
+        made = outline(source, own, positions=balanced_positions(made), **shape)
+    return made
+
+
+def balanced_positions(outline: Outline) -> int:
+    """Positions per cycle with which attention at full context takes about the fabrics' time."""
+    fabrics = outline.plan.layers[0]
+    linear = sum(max(fabrics[name].cycles for name in names) for names in GROUPS.values())
+    positions = 1
+    while positions < MOST_POSITIONS and outline.plan.context // positions >= linear:
+        positions *= 2
+    return positions
