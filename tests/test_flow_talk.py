@@ -12,10 +12,14 @@ from intaglio.errors import BadInput
 from intaglio.flow import engines as engines_module
 from intaglio.flow.engines import BLOCK
 from intaglio.flow.package import Package, open_package
-from intaglio.flow.talk import Talk, check_length, common_prefix, encode_prompt
+from intaglio.flow.talk import Talk, check_length, common_prefix, encode_prompt, modelled
 from intaglio.golden.forward import Golden
 from intaglio.golden.sample import Sampling, sample
+from intaglio.plan.outline import Outline
+from intaglio.plan.process import process
 from intaglio.plan.schedule import Schedule, User
+from intaglio.silicon.physical import figures
+from intaglio.silicon.request import Choices
 from intaglio.twin import NO_NATIVE
 from intaglio.twin import engine as twin_engine
 
@@ -215,7 +219,7 @@ def test_what_it_takes_here_and_on_the_chip(package):
             "decode_seconds": (cycles - first) / 1e9,
             "tokens_per_second": 4e9 / (cycles - first),
             "joules": None,
-            "joules_blocked_by": "target generic has no energy figures",
+            "joules_blocked_by": "target generic is no process: compile with --target n6, or another",
         },
     }
 
@@ -236,3 +240,14 @@ def test_ctrl_c_is_not_for_the_simulation():
     with engines_module.unheard_interrupts():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_on_a_process_it_takes_energy(package):
+    plan = replace(package.plan, target="n6")
+    short, long = (modelled(plan, 4, count, Sampling()) for count in (5, 10))
+    assert 0 < short["joules"] < long["joules"]
+    assert short["joules_blocked_by"] is None
+    made = figures(Outline.of(plan), process("n6"), Choices(prompt=4, output=5))
+    token = made.power["dynamic_millijoule"].number * 1e-3
+    leakage = made.power["leakage_w"].number
+    assert short["joules"] == pytest.approx(8 * token + leakage * short["seconds"])

@@ -151,7 +151,8 @@ def subject_lines(made: "Planned") -> Iterable[str]:
         f"{plan.context:,}, {plan.slots} users' keys and values"
     )
     yield (
-        f"  a cycle takes {plan.positions} positions in attention, {plan.beat} elements in "
+        f"  a cycle takes {plan.positions} position{'s' * (plan.positions > 1)} in attention, "
+        f"{plan.beat} elements in "
         f"streams; cell: {', '.join(cells)}"
     )
 

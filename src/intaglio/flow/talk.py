@@ -13,6 +13,7 @@ from intaglio.flow.package import Package
 from intaglio.flow.progress import Progress, silent
 from intaglio.golden.sample import Sampling
 from intaglio.plan.chip import ChipPlan
+from intaglio.plan.process import process, process_names
 from intaglio.plan.schedule import Schedule, User
 from intaglio.plan.target import target
 
@@ -125,25 +126,48 @@ def modelled(
     assumed = rank > plan.adapter_rank
     if assumed:
         plan = replace(plan, adapter_rank=rank)
-    process, schedule = target(plan.target), Schedule(plan)
+    own, schedule = target(plan.target), Schedule(plan)
     cycles = schedule.run([User(prompt, count, sampling, adapted=rank > 0)])
     first = schedule.run([User(prompt, 1, sampling, adapted=rank > 0)])
     decode = cycles - first
     rate = (count - 1) / decode if count > 1 else 1 / cycles
+    joules = modelled_energy(plan, prompt, count, cycles)
     return {
         "grade": "modelled",
-        "target": process.name,
+        "target": own.name,
         "adapter_rank": plan.adapter_rank,
         "adapter_rank_assumed": assumed,
         "cycles": cycles,
-        "clock_hz": process.clock,
-        "seconds": cycles / process.clock,
-        "prefill_seconds": first / process.clock,
-        "decode_seconds": decode / process.clock,
-        "tokens_per_second": rate * process.clock,
-        "joules": None,
-        "joules_blocked_by": f"target {process.name} has no energy figures",
+        "clock_hz": own.clock,
+        "seconds": cycles / own.clock,
+        "prefill_seconds": first / own.clock,
+        "decode_seconds": decode / own.clock,
+        "tokens_per_second": rate * own.clock,
+        "joules": joules,
+        "joules_blocked_by": None
+        if joules is not None
+        else f"target {own.name} is no process: compile with --target n6, or another",
     }
+
+
+def modelled_energy(plan: ChipPlan, prompt: int, count: int, cycles: int) -> float | None:
+    """Joules of a run on the plan's process, at the values of its figures; None without one.
+
+    Every position takes what a generated token does, though a prompt's skip the head.
+    """
+    if plan.target not in process_names():
+        return None
+    from intaglio.plan.outline import Outline
+    from intaglio.silicon.physical import Silicon, inputs_of
+    from intaglio.silicon.request import Choices
+
+    own = process(plan.target)
+    x = {name: q.number for name, q in inputs_of(own).items()}
+    silicon = Silicon(Outline.of(plan), Choices(prompt=prompt, output=count))
+    silicon.seat = own["user_area"].known
+    silicon.choose(x)
+    energy, leakage = silicon.token(x)
+    return (prompt + count - 1) * energy * 1e-3 + leakage * cycles / x["clock"]
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str, *, chat: bool = False) -> list[int]:

@@ -221,6 +221,11 @@ class Silicon:
         token = (sum(work.energy for work in works) + self._wires(area, x)) * 1e-12
         return token, self._leakage(works, area, x) + self._idle(works, x)
 
+    def token(self, x: Inputs) -> tuple[float, float]:
+        """mJ that a token takes, and W that the chip takes without any."""
+        works = [self.work(part, x) for part in self.parts]
+        return self._token(works, self._area(works, x), x)
+
     def headline(self, x: Inputs) -> dict[str, float]:
         """Area, power and speed of one user alone, as in :meth:`figures` but sooner."""
         works = [self.work(part, x) for part in self.parts]
