@@ -10,6 +10,7 @@ from intaglio.errors import BadInput
 from intaglio.plan.process import UNITS, process, process_names
 from intaglio.plan.target import least_cells, read_target, target, target_folder, target_names
 
+SEATS = ["tiny-tapeout"]
 PROCESSES = ["sky130", "n65", "n28", "n16", "n7", "n6", "n5", "n3"]  # oldest first
 
 
@@ -23,7 +24,7 @@ def written(tmp_path: Path, change) -> str:
 
 
 def test_the_processes_there_are():
-    assert sorted(process_names()) == sorted(PROCESSES)
+    assert sorted(process_names()) == sorted([*PROCESSES, *SEATS])
     assert set(target_names()) - set(process_names()) == {"generic"}
 
 
@@ -128,11 +129,11 @@ def test_generic_has_no_figures():
     assert target("generic").clock == 1e9
     with pytest.raises(BadInput, match=r"^target generic has no process") as caught:
         process("generic")
-    assert caught.value.hint == "choose one of n3, n5, n6, n7, n16, n28, n65, sky130"
+    assert caught.value.hint == "choose one of n3, n5, n6, n7, n16, n28, n65, sky130, tiny-tapeout"
 
 
 def test_an_unknown_target_or_figure():
-    with pytest.raises(BadInput, match=r"^target must be one of n3, .*, generic, not 'n2'$"):
+    with pytest.raises(BadInput, match=r"^target must be one of n3, .*, generic, tiny-tapeout, not 'n2'$"):
         process("n2")
     with pytest.raises(BadInput, match=r"^target n6 has no figure 'colour'$"):
         _ = process("n6")["colour"]
@@ -175,6 +176,35 @@ def test_a_wrong_file_is_named_with_its_key(tmp_path, change, message):
     assert caught.value.message.startswith("mine.yaml: ")
     assert message in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_a_seat_is_its_process_but_for_what_it_states():
+    seat, own = process("tiny-tapeout"), process("sky130")
+    assert seat["user_area"].number == 0.576
+    assert target("tiny-tapeout").user_area == 0.576
+    changed = {key for key in UNITS if seat[key] != own[key]}
+    assert changed == {"user_area", "clock"}
+
+
+def test_a_file_on_a_base_states_only_what_differs(tmp_path):
+    values = {"name": "mine", "title": "My n6", "base": "n6", "figures": {}}
+    clock = {"value": 2e9, "unit": "Hz", "grade": "assumed", "source": "a wish", "year": 2026}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**values, "figures": {"clock": clock}}))
+    assert process(str(path))["clock"].number == 2e9
+    assert process(str(path))["supply"] == process("n6")["supply"]
+    for change, message in (
+        ({"base": "n2"}, r"^mine\.yaml: base must be one of .*, not 'n2'$"),
+        ({"node": 6}, r"^mine\.yaml: unknown key node$"),
+        ({"figures": {"clock": {**clock, "unit": "GHz"}}}, r"^mine\.yaml: clock: unit must be Hz"),
+        ({"figures": {"clok": clock}}, r"^mine\.yaml: figures: unknown key clok$"),
+        ({"figures": 3}, r"^mine\.yaml: figures must be a mapping$"),
+    ):
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump({**values, **change}))
+        process.cache_clear()
+        with pytest.raises(BadInput, match=message):
+            process(str(path))
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -11,6 +11,7 @@ from intaglio.errors import BadInput
 from intaglio.quantity import Quantity, is_number, quantity, read_yaml
 
 KEYS = {"name", "title", "node", "rows_per_layer", "figures"}
+OWN = {"name", "title", "base", "figures"}
 CODE_WIDTHS = (2, 3, 4)
 
 
@@ -67,8 +68,13 @@ def check_keys(values: Any, wanted: set[str], place: str) -> None:
 
 
 def read_target(path: Path) -> dict[str, Any]:
-    """What a target's file states. Raises :class:`BadInput` naming file and key."""
+    """What a target's file states. Raises :class:`BadInput` naming file and key.
+
+    With ``base``, a target of the package, it states only what is not as there.
+    """
     values = read_yaml(path)
+    if "base" in values:
+        values = on_base(values, path)
     check_keys(values, KEYS, path.name)
     for key in ("name", "title"):
         if not isinstance(values[key], str) or not values[key].strip():
@@ -79,6 +85,20 @@ def read_target(path: Path) -> dict[str, Any]:
     if not isinstance(values["figures"], Mapping):
         raise BadInput(f"{path.name}: figures must be a mapping")
     return values
+
+
+def on_base(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """A target of the package with the name, title and figures that a file changes."""
+    check_keys(values, OWN, path.name)
+    if values["base"] not in target_names():
+        raise BadInput(
+            f"{path.name}: base must be one of {', '.join(target_names())}, not {values['base']!r}"
+        )
+    if not isinstance(values["figures"], Mapping):
+        raise BadInput(f"{path.name}: figures must be a mapping")
+    base = read_target(target_path(values["base"]))
+    figures = {**base["figures"], **values["figures"]}
+    return {**base, "name": values["name"], "title": values["title"], "figures": figures}
 
 
 @cache
