@@ -23,11 +23,12 @@ from intaglio.flow import engines, simulator, verify
 from intaglio.flow.package import MANIFEST, open_package
 from intaglio.golden.model import IntModel
 from intaglio.hardware import emit
+from intaglio.report import facts
 from intaglio.verify.simulation import Difference
 
 COMMANDS = (
     "plan", "compile", "verify", "generate", "chat", "evaluate", "bench", "demo", "cost",
-    "turnaround", "agents",
+    "turnaround", "agents", "report",
 )  # fmt: skip
 DOCUMENT = Path(__file__).parents[1] / "docs" / "json.md"
 TEXT = "the index of the list in the other 12 lists\n" * 20
@@ -91,8 +92,9 @@ def surroundings(home, tmp_path, monkeypatch):
         ),
     )  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    for name in ("tiny", "chip", "text"):
+    for name in ("tiny", "text"):
         Path(name).symlink_to(home / name)
+    shutil.copytree(home / "chip", "chip")  # commands write into it
 
 
 COMPILE = ("compile", "tiny", "-o", "new", "--bits", "4", "--uniform", "--calibration", "text")
@@ -135,7 +137,8 @@ def test_compile(run):
         ran.out,
     )
     assert ran.err.splitlines()[0] == "reading the checkpoint ..."
-    assert open_package(Path("new")).manifest == open_package(Path("chip")).manifest
+    stages = [open_package(Path(name)).manifest["stages"]["compile"] for name in ("new", "chip")]
+    assert stages[0] == stages[1]
     again = run(*COMPILE)
     assert "from the cache" in again.out
 
@@ -169,6 +172,48 @@ def test_verify_names_a_difference_and_returns_1(run, monkeypatch):
     assert ran.code == 1
     assert ran.json["first_difference"]["op"] == "gate"
     check_keys("verify", ran.json)
+
+
+def test_verify_keeps_its_verdict(run, monkeypatch):
+    assert "kept" not in run("verify", "chip", "-p", "the list", "-n", "4").err
+    verdict = open_package(Path("chip")).verdict
+    assert verdict is not None
+    assert verdict["equal"]
+
+    def full(*arguments):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(verify, "put_stage", full)
+    ran = run("verify", "chip", "-p", "the list", "-n", "4", "--json")
+    assert ran.code == 0
+    assert ran.json["equal"]
+    assert ran.err.endswith("chip: the verdict is not kept there: Read-only file system\n")
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Reports beside two models and two counts of rows."""
+    monkeypatch.setattr(facts, "preset_names", lambda: ["bundled", "llama-3.1-8b"])
+    monkeypatch.setattr(facts, "ROWS", (64, 256))
+
+
+def test_report(run, few):
+    ran = run("report", "chip")
+    assert ran.code == 0, ran.err
+    lines = ran.out.splitlines()
+    assert lines[0] == "chip/report.html"
+    assert lines[1].endswith(" on n6 (6 nm FinFET (TSMC N6 class)), compiled for target generic")
+    assert [line.split()[0] for line in lines[2:]] == ["speed", "silicon", "power", "a", "proof"]
+    assert lines[-1] == "  proof    not verified yet: run intaglio verify chip"
+    run("verify", "chip", "-p", "the list", "-n", "4")
+    assert not Path("chip/report.html").exists()
+    assert run("report", "chip").out.endswith("  proof    equal over 9 positions (exact)\n")
+    values = run("report", "chip", "-o", "out", "--target", "n5", "--json").json
+    assert (values["target"], values["page"]) == ("n5", "out/report.html")
+    assert values["headline"]["verify__equal"]["value"] == 1
+    assert values["headline"]["plan__design__die__count"]["grade"] == "exact"
+    check_keys("report", {**values, "headline": {}})
+    assert open_package(Path("chip")).manifest["stages"].keys() == {"compile", "verify", "report"}
 
 
 @pytest.mark.parametrize("engine", ["twin", "golden", "rtl"])
@@ -299,13 +344,16 @@ def small_bundled(monkeypatch, home):
     monkeypatch.setattr("intaglio.cli.commands.DEMO_TOKENS", 8)
 
 
-def test_demo(run, small_bundled):
+def test_demo(run, small_bundled, few):
     ran = run("demo")
     assert ran.code == 0, ran.err
     assert "39,072 parameters -> chips/bundled" in ran.out
     assert "equal: 9 positions" in ran.out
     assert "The same chip completes code:\n\nthe list" in ran.out
     assert "intaglio generate chips/bundled" in ran.out
+    assert "\nchips/bundled/report.html\n" in ran.out
+    assert "compiled for target generic" in ran.out
+    assert "proof    equal over 9 positions" in ran.out
     values = run("demo", "-o", "elsewhere", "--json").json
     check_keys("verify", values["verify"])
     check_keys("generate", values["generate"])
@@ -396,7 +444,7 @@ BAD = {
     "lanes negative": ((*COMPILE, "--lanes", "-4"), "lanes must be auto or a number, not '-4'"),
     "lanes zero": ((*COMPILE, "--lanes", "0"), "lanes must be auto or from 1 to 2048, not 0"),
     "lanes many": ((*COMPILE, "--lanes", "2049"), "lanes must be auto or from 1 to 2048, not 2049"),
-    "target": ((*COMPILE, "--target", "n2"), "n65, sky130, generic, not 'n2'"),
+    "target": ((*COMPILE, "--target", "n2"), "n65, sky130, generic, tiny-tapeout, not 'n2'"),
     "context zero": ((*COMPILE, "--context", "0"), "context must be from 1 to the model's 64"),
     "context long": ((*COMPILE, "--context", "65"), "context must be from 1 to the model's 64"),
     "slots": ((*COMPILE, "--slots", "0"), "slots must be from 1 to 256, not 0"),
@@ -443,6 +491,12 @@ BAD = {
     "temperature nan": ((*GENERATE, "--temperature", "nan"), "temperature must be from 0 to 100"),
     "top k": ((*GENERATE, "--top-k", "65"), "top_k must be from 0 to 64, not 65"),
     "top p": ((*GENERATE, "--top-p", "0"), "top_p must be greater than 0 and at most 1, not 0"),
+    "report of nothing": (("report", "nowhere", "-o", "out"), "model must be a preset, a chip"),
+    "report nowhere": (("report", "llama-3.1-8b"), "no chip package to keep the report in"),
+    "report into a file": (("report", "bundled", "-o", "text"), "text: cannot be written: it is"),
+    "report into a chip": (("report", "bundled", "-o", "chip"), "chip: is a chip package"),
+    "report target": (("report", "bundled", "-o", "out", "--target", "n4"), "not 'n4'"),
+    "report chip damaged": (("report", "damaged"), "its content is not what the manifest says"),
     "seed": ((*GENERATE, "--seed", "-1"), "seed must be from 0 to"),
     "waves nowhere": ((*VERIFY, "--waves", "no/w.fst"), "no/w.fst: cannot be written"),
     "waves a folder": ((*VERIFY, "--waves", "tiny"), "tiny: cannot be written"),

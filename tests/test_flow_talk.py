@@ -23,6 +23,7 @@ from intaglio.silicon.request import Choices
 from intaglio.twin import NO_NATIVE
 from intaglio.twin import engine as twin_engine
 
+BLOCKED = "target generic is no process: compile with --target n6, or another"
 SAMPLED = Sampling.of(temperature=1.0, seed=3)
 
 
@@ -219,7 +220,7 @@ def test_what_it_takes_here_and_on_the_chip(package):
             "decode_seconds": (cycles - first) / 1e9,
             "tokens_per_second": 4e9 / (cycles - first),
             "joules": None,
-            "joules_blocked_by": "target generic is no process: compile with --target n6, or another",
+            "joules_blocked_by": BLOCKED,
         },
     }
 

@@ -133,7 +133,7 @@ def test_generic_has_no_figures():
 
 
 def test_an_unknown_target_or_figure():
-    with pytest.raises(BadInput, match=r"^target must be one of n3, .*, generic, tiny-tapeout, not 'n2'$"):
+    with pytest.raises(BadInput, match=r"^target must be one of n3, .*, tiny-tapeout, not 'n2'$"):
         process("n2")
     with pytest.raises(BadInput, match=r"^target n6 has no figure 'colour'$"):
         _ = process("n6")["colour"]

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from intaglio import __version__
-from intaglio.cli import market, plan
+from intaglio.cli import market, plan, report
 from intaglio.cli.screen import bars, fail, note, say, waiting, write, write_json
 from intaglio.errors import BadInput, IntaglioError
 from intaglio.golden.sample import Sampling
 
 if TYPE_CHECKING:  # what a command needs it imports itself, so that --help comes at once
     from intaglio.flow.compile import Compiled
+    from intaglio.flow.package import Package
     from intaglio.flow.talk import Talk
     from intaglio.flow.verify import Proof
 
@@ -95,7 +96,7 @@ def compile(
     ] = None,
     uniform: Annotated[bool, typer.Option("--uniform", help="One width for all.")] = False,
     target: Annotated[
-        str | None, typer.Option(help="generic (the default: no area limit) or sky130.")
+        str | None, typer.Option(help="generic (the default: no process), sky130, n65, n28 ... n3.")
     ] = None,
     context: Annotated[
         int | None, typer.Option(help="Positions; default: the model's, at most 2048.")
@@ -230,7 +231,7 @@ def verify(
     """Run the chip's RTL beside the integer model and compare every operation of every token.
 
     Exit code 0 where all is equal bit for bit, 1 at the first difference. End of text does not
-    stop it.
+    stop it. The package keeps the verdict for `intaglio report`.
     """
     from intaglio.flow.package import open_package
     from intaglio.flow.verify import verify_package
@@ -243,11 +244,24 @@ def verify(
             package, text, tokens, sampling=sampling, chat=chat, adapter=adapter, model=model,
             waves=waves, progress=progress,
         )  # fmt: skip
+    keep(package, proof)
     if json_output:
         write_json(proof.as_dict())
     else:
         print_proof(proof)
     return 0 if proof.verdict.equal else 1
+
+
+def keep(package: "Package", proof: "Proof") -> None:
+    """Keep a verdict in its package; a remark where that cannot be."""
+    from intaglio.flow.verify import keep_verdict
+
+    try:
+        keep_verdict(package, proof)
+    except OSError as error:
+        note(f"{package.path}: the verdict is not kept there: {error.strerror}")
+    except IntaglioError as error:
+        note(f"the verdict is not kept: {error.message}")
 
 
 def print_proof(proof: "Proof") -> None:
@@ -351,8 +365,16 @@ def print_speed(values: dict[str, Any]) -> None:
         f"{values['tokens']} tokens in {values['seconds']:.2f} s on {values['runs_on']}; "
         f"the chip at {chip['clock_hz'] / 1e6:.0f} MHz (assumed): {chip['seconds'] * 1e3:.2f} ms, "
         f"the first token after {chip['prefill_seconds'] * 1e6:,.0f} us, "
-        f"{chip['tokens_per_second']:,.0f} tokens/s (modelled from {chip['cycles']:,} exact cycles)"
+        f"{chip['tokens_per_second']:,.0f} tokens/s{energy_words(chip)} (modelled from "
+        f"{chip['cycles']:,} exact cycles)"
     )
+
+
+def energy_words(chip: dict[str, Any]) -> str:
+    """What a run takes of energy on the chip, where its target is a process."""
+    if chip["joules"] is None:
+        return ""
+    return f", {chip['joules'] * 1e3:,.3g} mJ on {chip['target']}"
 
 
 @app.command(epilog="Example: intaglio chat chips/smollm2 --engine rtl")
@@ -544,14 +566,16 @@ def demo(
     ),
     json_output: Json = False,
 ) -> int:
-    """The whole way on the bundled model: compile, prove in RTL, complete code."""
+    """The whole way on the bundled model: compile, prove in RTL, complete code, report."""
     from intaglio.flow.compile import compile_model
     from intaglio.flow.talk import Talk
     from intaglio.flow.verify import verify_package
+    from intaglio.report.write import write_report
 
     with bars() as progress:
         made = compile_model("bundled", output, progress=progress)
         proof = verify_package(made.package, DEFAULT_PROMPT, DEMO_TOKENS, progress=progress)
+    keep(made.package, proof)
     if not json_output:
         print_compiled(output, made)
         print_proof(proof)
@@ -561,14 +585,22 @@ def demo(
         before, show = DEFAULT_PROMPT, not json_output
         said = stream(talk, ids, DEMO_TOKENS, Sampling(), before=before, show=show)
         values = talk.summary()
-    if json_output:
-        compiled, generated = compile_values(output, made), {"text": said, **values}
-        write_json({**compiled, "verify": proof.as_dict(), "generate": generated})
-    else:
+    if not json_output:
         write("\n\n")
         print_speed(values)
+    with bars() as progress:
+        written = write_report(str(output), progress=progress)
+    if json_output:
+        compiled, generated = compile_values(output, made), {"text": said, **values}
+        results = {"verify": proof.as_dict(), "generate": generated, "report": str(written.page)}
+        write_json({**compiled, **results})
+    else:
+        say("\nWhat it would be in silicon, for a browser:")
+        for line in report.report_lines(written):
+            say(line)
         say(f"Talk to its RTL: {sys.argv[0]} generate {output} --prompt 'import ' --engine rtl")
     return 0 if proof.verdict.equal else 1
 
 
+report.add(app)
 market.add(app)

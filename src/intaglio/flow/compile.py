@@ -407,7 +407,8 @@ def publish(
         manifest = read_manifest(source)
         plan = Package(source, manifest).plan
         check_fit(plan, target(plan.target), die)
-        if holds(path, manifest):
+        if found := held(path, manifest):
+            manifest = found
             sweep(path)  # the one before, where a crash came when this one was in place
         else:
             with whole_folder(path) as folder:
@@ -419,9 +420,16 @@ def publish(
     return manifest
 
 
-def holds(path: Path, manifest: dict[str, Any]) -> bool:
-    """Whether the package with this manifest is at ``path``, undamaged."""
+def held(path: Path, manifest: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest at ``path`` if it is of this compile, undamaged; later stages may be there."""
     try:
-        return read_manifest(path) == manifest and open_package(path).manifest == manifest
+        if compiled_part(read_manifest(path)) != compiled_part(manifest):
+            return None
+        return open_package(path).manifest
     except BadPackage:
-        return False
+        return None
+
+
+def compiled_part(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A manifest without the stages after compile."""
+    return {**manifest, "stages": {"compile": manifest["stages"]["compile"]}}

@@ -6,8 +6,10 @@ of the ``tools`` that made it, and its ``figures``. No path and no time is in it
 """
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,6 +21,8 @@ from intaglio.plan.chip import ChipPlan
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+LATER = {"verify": ("verdict.json",), "report": ("metrics.json", "report.html")}
+"""Stages after compile in their order, and their files, which lie beside the manifest."""
 AGAIN = "compile the model again"
 CLEAR = "move or delete the folder, then compile the model again"
 
@@ -82,6 +86,17 @@ class Package:
         return Tokenizer.load(self.path / "tokenizer")
 
     @property
+    def verdict(self) -> dict[str, Any] | None:
+        """What the last proof said, by the keys of ``verify --json``; None before the first."""
+        if "verify" not in self.manifest["stages"]:
+            return None
+        path = self.path / LATER["verify"][0]
+        try:
+            return json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise BadPackage(f"{path}: damaged: {error}", hint=AGAIN) from None
+
+    @property
     def verilog(self) -> list[Path]:
         """The Verilog sources, in order."""
         return [
@@ -129,12 +144,17 @@ def is_ours(manifest: Any) -> bool:
 
 
 def foreign_files(path: Path) -> list[str]:
-    """Files in a package that it does not know of; none where it is too damaged to tell."""
+    """Files in a package that it does not know of; none where it is too damaged to tell.
+
+    Those of later stages are its own even where a stage that was interrupted left them unlisted.
+    """
     try:
         known = listed(read_manifest(path))
     except BadPackage:
         return []
-    return [name for name in files_below(path) if name != MANIFEST and name not in known]
+    later = "|".join(re.escape(name) for name in (MANIFEST, *chain(*LATER.values())))
+    own = re.compile(rf"{later}|\.({later})\.[0-9a-f]{{8}}\.partial")
+    return [name for name in files_below(path) if name not in known and not own.fullmatch(name)]
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -1,17 +1,21 @@
 """Verify: a package's RTL against its integer model."""
 
+import hashlib
+import json
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from intaglio import __version__
 from intaglio.errors import BadInput
 from intaglio.flow.adapters import NamedAdapter, check_side_memory, open_adapter
 from intaglio.flow.package import Package
 from intaglio.flow.progress import Progress, silent
 from intaglio.flow.simulator import executable_of
+from intaglio.flow.stages import put_stage
 from intaglio.flow.talk import check_length, encode_prompt
 from intaglio.golden.sample import Sampling
 from intaglio.plan.schedule import Schedule, User
@@ -29,6 +33,7 @@ class Proof:
     text: str
     build_seconds: float
     adapter: str | None = None
+    sampling: Sampling = field(default_factory=Sampling)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -80,7 +85,34 @@ def verify_package(
         )  # fmt: skip
     progress(STEP, 1, "")
     said = package.tokenizer.decode(verdict.transcripts[0])
-    return Proof(verdict, prompt, said, seconds, chosen.name if chosen else None)
+    return Proof(verdict, prompt, said, seconds, chosen.name if chosen else None, sampling)
+
+
+def kept(proof: Proof) -> dict[str, Any]:
+    """What a package keeps of a proof: all but what was said and what differs from run to run."""
+    values = proof.verdict.as_dict()
+    del values["simulated_tokens_per_second"]
+    return {**values, "adapter": proof.adapter}
+
+
+def keep_verdict(package: Package, proof: Proof) -> Package:
+    """Put a proof's verdict, equal or not, into its package in place of the one before.
+
+    A report that is there rests on the verdict: it goes where that changes. Of the prompt only a
+    hash is kept. The same proof gives the same bytes. Raises ``OSError`` where it cannot be
+    written.
+    """
+    prompt = hashlib.sha256(proof.prompt.encode("utf-8", "surrogatepass")).hexdigest()
+    options = {
+        "prompt": prompt, "tokens": proof.verdict.generated, "adapter": proof.adapter,
+        "sampling": asdict(proof.sampling),
+    }  # fmt: skip
+    text = json.dumps(kept(proof), indent=1, sort_keys=True) + "\n"
+    figures = {"equal": proof.verdict.equal, "positions": proof.verdict.positions}
+    return put_stage(
+        package, "verify", {"verdict.json": text.encode()}, options, {"intaglio": __version__},
+        figures,
+    )  # fmt: skip
 
 
 def adapter_for(

@@ -1,0 +1,1 @@
+"""A chip's report: figures as metrics.json, and one offline page that shows them."""
