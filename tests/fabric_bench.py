@@ -2,14 +2,14 @@
 
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from random_model import random_matrix
 
 from intaglio.golden.model import Matrix
-from intaglio.hardware.fabric import cycles, fabric_sources, module_name
+from intaglio.hardware.fabric import DRAIN, cycles, fabric_sources, module_name
 from intaglio.hardware.images import hex_words, matrix_images
 from intaglio.plan.tiling import FabricPlan, fabric_plan
 from intaglio.verify.verilator import build
@@ -17,8 +17,10 @@ from intaglio.verify.verilator import build
 VERILOG = Path(__file__).parents[1] / "src" / "intaglio" / "hardware" / "verilog"
 
 DRIVER = """
-// Loads VECTORS vectors one after the other, runs, and prints every beat of the sums with the clock
-// edge that took its `read`, counted from `start`; the first read is a cycle early.
+// Loads VECTORS vectors one after the other, all of them a beat per cycle, then all of them again
+// with gaps between the beats. Prints of every load the edges before the last one, and beats of the
+// sums with the clock edge that took their `read`, counted from the last load: the first beat at
+// each edge until it is due, then every one.
 module driver #(
     parameter string NAME, parameter int LOADS, READS, CYCLES, VECTORS, IN, OUT
 ) (
@@ -27,29 +29,36 @@ module driver #(
     output logic [IN-1:0] load_data, input logic [OUT-1:0] read_data, output logic done
 );
   logic [IN-1:0] words [VECTORS*LOADS];
-  int vector, time_, shown;
+  int vector, loaded, time_, since, shown;
+  logic [15:0] noise;
   initial begin
     string folder;
     void'($value$plusargs("rom=%s", folder));
     $readmemh($sformatf("%s/%s_input.hex", folder, NAME), words);
   end
-  // time: edges before the one that ends this cycle, counted from the first load
-  assign load = vector < VECTORS && time_ < LOADS;
-  assign load_index = 16'(time_);
-  assign load_data = words[vector * LOADS + (load ? time_ : 0)];
-  assign start = load && time_ == LOADS - 1;
-  int since;
-  assign since = time_ - (LOADS - 1);
-  assign read = !done && since >= CYCLES - 1 && since < CYCLES + READS;
+  // since: edges before the one that ends this cycle, counted from the last load
+  assign load = !done && loaded < LOADS && (vector < VECTORS || noise[2:0] == 0);
+  assign load_index = 16'(loaded);
+  assign load_data = words[vector % VECTORS * LOADS + (load ? loaded : 0)];
+  assign start = load && loaded == 0;
+  assign read = !done && since > 0 && since < CYCLES + READS;
   assign read_index = since < CYCLES ? 0 : 16'(since - CYCLES);
-  assign done = vector >= VECTORS;
+  assign done = vector >= 2 * VECTORS;
   always_ff @(posedge clk)
-    if (rst) begin vector <= 0; time_ <= 0; shown <= -1; end
-    else begin
+    if (rst) begin
+      vector <= 0; loaded <= 0; time_ <= 0; since <= 0; shown <= -1; noise <= 1;
+    end else begin
+      noise <= {noise[14:0], noise[15] ^ noise[13] ^ noise[12] ^ noise[10]};
       shown <= read ? since : -1;
       if (shown >= 0) $display("%s %0d %0d %h", NAME, vector, shown, read_data);
       time_ <= time_ + 1;
-      if (since == CYCLES + READS + 1) begin time_ <= 0; vector <= vector + 1; end
+      if (load) begin
+        loaded <= loaded + 1;
+        $display("%s %0d load %0d", NAME, vector, time_);
+      end
+      if (since != 0) since <= since + 1;
+      if (load && loaded == LOADS - 1) since <= 1;
+      if (since == CYCLES + READS + 1) begin loaded <= 0; since <= 0; vector <= vector + 1; end
     end
 endmodule
 """
@@ -84,6 +93,11 @@ class Case:
     def reads(self) -> int:
         return -(-self.matrix.outputs // self.beat)
 
+    @property
+    def expected(self) -> np.ndarray:
+        """The sums of all passes: every vector flowing, then every vector with gaps."""
+        return np.tile(self.vectors @ self.matrix.weights(), (2, 1))
+
     def parameters(self) -> str:
         f = self.fabric
         return (
@@ -91,6 +105,17 @@ class Case:
             f".EXTRA({f.extra_rows}), .SHIFT({f.extra_shift}), .ACCUMULATOR({f.accumulator}), "
             f".BEAT({self.beat})"
         )
+
+
+@dataclass
+class Pass:
+    """One vector through a fabric: when its beats were loaded, and by edge a beat of the sums.
+
+    Edges are counted from the last load. Until the sums are due by the plan it is the first beat.
+    """
+
+    loads: list[int] = field(default_factory=list)
+    reads: dict[int, int] = field(default_factory=dict)
 
 
 def random_case(
@@ -115,7 +140,7 @@ def instance(case: Case, module: str, parameters: str, name: str, number: int) -
     wide_in, wide_out = beat * f.activation, beat * f.accumulator
     driver = (
         f'.NAME("{case.name}"), .LOADS({f.inputs // beat}), .READS({case.reads}), '
-        f".CYCLES({cycles(f)}), .VECTORS({len(case.vectors)}), .IN({wide_in}), .OUT({wide_out})"
+        f".CYCLES({cycles(f, beat)}), .VECTORS({len(case.vectors)}), .IN({wide_in}), .OUT({wide_out})"
     )
     return f"""
   logic load_{number}, start_{number}, read_{number};
@@ -155,8 +180,8 @@ def write_rom(case: Case, folder: Path, name: str | None = None) -> None:
 
 def simulate(
     cases: list[Case], folder: Path, *, structural: dict[str, str] | None = None
-) -> dict[str, list[tuple[int, int, int]]]:
-    """Run all cases; by name, (vector, edge, beat as an integer) of every read.
+) -> dict[str, list[Pass]]:
+    """Run all cases; by name, every pass.
 
     ``structural``: by case name, the Verilog of its structural fabric, a module of that name;
     what it reads is in the result under ``<name>_gates``.
@@ -188,17 +213,33 @@ def simulate(
     done = subprocess.run(
         [program, f"+rom={rom}"], capture_output=True, text=True, check=True, timeout=120
     )
-    reads: dict[str, list[tuple[int, int, int]]] = {}
-    for name, vector, edge, beat in re.findall(r"(\w+) (\d+) (\d+) ([0-9a-f]+)\n", done.stdout):
-        reads.setdefault(name, []).append((int(vector), int(edge), int(beat, 16)))
-    return reads
+    passes: dict[str, list[Pass]] = {}
+    for name, vector, edge, beat in re.findall(r"(\w+) (\d+) (\w+) ([0-9a-f]+)\n", done.stdout):
+        mine = passes.setdefault(name, [])
+        if int(vector) == len(mine):
+            mine.append(Pass())
+        if edge == "load":
+            mine[-1].loads.append(int(beat))
+        else:
+            mine[-1].reads[int(edge)] = int(beat, 16)
+    return passes
 
 
-def sums(case: Case, reads: list[tuple[int, int, int]]) -> np.ndarray:
-    """The sums of all vectors: int64 [vectors, outputs]; the early read is left out."""
+def sums(case: Case, passes: list[Pass]) -> np.ndarray:
+    """The sums of all passes: int64 [passes, outputs]; early reads are left out."""
     bits, values = case.fabric.accumulator, []
-    for _, edge, beat in reads:
-        if edge >= cycles(case.fabric):
-            values += [beat >> bits * i & (1 << bits) - 1 for i in range(case.beat)]
-    wide = np.array(values, np.int64).reshape(len(case.vectors), -1)[:, : case.matrix.outputs]
+    for each in passes:
+        for edge, beat in each.reads.items():
+            if edge >= cycles(case.fabric, case.beat):
+                values += [beat >> bits * i & (1 << bits) - 1 for i in range(case.beat)]
+    wide = np.array(values, np.int64).reshape(len(passes), -1)[:, : case.matrix.outputs]
     return wide - ((wide >> bits - 1) << bits)
+
+
+def due(case: Case, loads: list[int]) -> int:
+    """Edges from the last load to the first that may read, row by row."""
+    f, end = case.fabric, 0
+    for row in range(f.rows):
+        last = min((row + 1) * f.lanes, f.inputs) - 1
+        end = max(end, loads[last // case.beat]) + f.product_bits
+    return end + f.extra_rows * f.product_bits + DRAIN - loads[-1]

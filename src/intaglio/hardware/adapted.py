@@ -71,7 +71,7 @@ class Adapted(wiring.Component):
         """Cycles from the last beat in to the first out, with adapters."""
         behind = NARROW_STAGES - 1  # of the one in which sums meet addends
         first = self.adapters if self.order == "parallel" else self.adapters[:1]
-        fabrics = linear_gap([fabric for _, fabric, _ in self.matrices])
+        fabrics = linear_gap([fabric for _, fabric, _ in self.matrices], self.beat)
         return max(fabrics, *(adapter_gap(shape) + behind for shape in first))
 
     def elaborate(self, platform) -> Module:

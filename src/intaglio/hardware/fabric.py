@@ -22,9 +22,9 @@ INDEX_BITS = 16  # of the ports' beat numbers
 ZERO = "64'd0"
 
 
-def cycles(fabric: FabricPlan) -> int:
-    """Cycles from the edge that takes ``start`` to the first edge that may take ``read``."""
-    return fabric.cycles + DRAIN
+def cycles(fabric: FabricPlan, beat: int) -> int:
+    """Cycles from the edge that takes the last load to the first edge that may take ``read``."""
+    return fabric.tail(beat) + DRAIN
 
 
 def module_name(bits: int, lanes: int, activation: int) -> str:
@@ -45,11 +45,13 @@ def fabric_module(bits: int, lanes: int, activation: int) -> str:
     ACCUMULATOR bits, BEAT (a divisor of 64). The ROM images ``NAME``, ``NAME_start`` and, with
     extra rows, ``NAME_map`` of number ``id`` are read from the folder of plusarg ``rom``.
 
-    ``load``: beat ``load_index`` of the activations. ``start``: with or after the last load;
-    (ROWS + EXTRA) * product bits + DRAIN edges later the sums can be read. ``read``: after the
-    edge, ``read_data`` is beat ``read_index`` of the sums and stays; ``read_clk`` is ``clk``, or
-    gated while there is no ``read``. A beat read too early is 0; what pads the last beat is
-    undefined. ``rst`` stops a run.
+    ``load``: beat ``load_index`` of the activations, in order. ``start``: with the first load, when
+    all sums have been read. A row begins a cycle after its last activation was loaded, or when the
+    row before ends, product bits later; DRAIN edges after the last row's last bit cycle, and so
+    :func:`cycles` after the last load, the sums can be read. ``read``: after the edge,
+    ``read_data`` is beat ``read_index`` of the sums and stays; ``read_clk`` is ``clk``, or gated
+    while there is no ``read``. A beat read too early is 0; what pads the last beat is undefined.
+    ``rst`` stops a run.
     """
     groups = -(-lanes // GROUP)
     counter = Counter(bits, -(-lanes // groups))
@@ -166,7 +168,7 @@ def loop(variable: str, end: str) -> str:
 LOOPS = {
     f"each_{name}": loop(variable, end)
     for name, variable, end in (
-        ("activation", "i", "INPUTS / BEAT"), ("block", "b", "BLOCKS"), ("column", "i", "COLUMNS"),
+        ("block", "b", "BLOCKS"), ("column", "i", "COLUMNS"),
         ("extra", "i", "EXTRA"), ("group", "g", "GROUPS"), ("lane", "l", "LANES"),
         ("padded_lane", "l", "GROUPS * GROUP"), ("group_lane", "l", "GROUP"),
         ("code_plane", "p", "BITS"), ("sum_plane", "p", "PLANES"), ("carry_plane", "p", "CARRY"),
@@ -233,7 +235,6 @@ module {name} #(
   logic [63:0] first [BLOCKS][PLANES][BLOCK];  // what the accumulators start from
   int unsigned source [MAPS][LANES];  // the row that an extra row repeats, by lane
 
-  logic [BEAT*{activation}-1:0] beats [INPUTS / BEAT];
   logic [63:0] activation [(ROWS + 1) * LANES];  // one more row, which stays 0
   logic [63:0] sum [BLOCKS][PLANES][BLOCK];
   logic [63:0] result [WIDE * 64];  // the sums when all rows are done, by column
@@ -249,6 +250,7 @@ module {name} #(
 
   logic running, row_ended, done;
   int unsigned delay, cycle, row, ended;
+  int unsigned loaded, wanted;  // activations that are there, and that the row wants
 
   initial begin : engrave
     string folder;
@@ -276,33 +278,42 @@ module {name} #(
     running = 0;
     row_ended = 0;
     done = 0;
+    delay = 0;
   end
 
   always_ff @(posedge clk) begin : control
-    row_ended <= 0;
+    row_ended <= delay == 1;
+    if (delay != 0) delay <= delay - 1;
     if (row_ended && !running) done <= 1;
-    if (load) beats[32'(load_index)] = load_data;
-    if (running && delay != 0) delay <= delay - 1;
-    else if (running) begin
+    if (load) begin
+      // of rows that have not begun: none that is at work reads them
+      for (int unsigned e = 0; e < BEAT; e = e + 1)
+        activation[32'(load_index)*BEAT+e] =
+            64'($signed(load_data[e*{activation}+:{activation}]));
+      loaded <= (32'(load_index) + 1) * BEAT;
+    end
+    if (running && (cycle != 0 || loaded >= wanted)) begin
       cycle <= cycle + 1;
       if (cycle == PRODUCT - 1) begin
         cycle <= 0;
         row <= row + 1;
-        row_ended <= 1;
+        wanted <= wanted + LANES < INPUTS ? wanted + LANES : INPUTS;
         ended <= row;
+        delay <= {drain} - 2;
         if (row == ROWS + EXTRA - 1) running <= 0;
       end
     end
     if (start) begin
       done <= 0;
       running <= 1;
-      delay <= {drain} - 2;
       cycle <= 0;
       row <= 0;
+      wanted <= LANES < INPUTS ? LANES : INPUTS;
     end
     if (rst) begin
       running <= 0;
       row_ended <= 0;
+      delay <= 0;
     end
   end
 
@@ -316,10 +327,6 @@ module {name} #(
 
     if (row_ended) begin
       if (ended == 0) begin
-        {each_activation}
-          for (int unsigned e = 0; e < BEAT; e = e + 1)
-            activation[i*BEAT+e] = 64'($signed(beats[i][e*{activation}+:{activation}]));
-        end end
         {each_block} {each_sum_plane} {each_word} sum[b][p][w] = first[b][p][w]; end end end end
         end end
       end

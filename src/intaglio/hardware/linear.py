@@ -33,9 +33,9 @@ Order = Literal["sequence", "parallel"]
 Named = tuple[str, FabricPlan, Int]
 
 
-def linear_gap(fabrics: Sequence[FabricPlan]) -> int:
+def linear_gap(fabrics: Sequence[FabricPlan], beat: int) -> int:
     """Cycles from the last beat in to the first beat out; the slowest fabric counts."""
-    return max(cycles(fabric) for fabric in fabrics) + NARROW_STAGES
+    return max(cycles(fabric, beat) for fabric in fabrics) + NARROW_STAGES
 
 
 def linear_members(matrices: Sequence[Named], order: Order, beat: int) -> dict[str, wiring.Member]:
@@ -61,8 +61,9 @@ class Linear(wiring.Component):
     matrix after those of the other; ``parallel`` gives a beat of each at once (they have equally
     many outputs). Elements are sign-extended to the widest range; what pads the last beat is 0.
 
-    The next vector is taken when the last beat has left. ``gap`` is :func:`linear_gap`; beats then
-    flow one per cycle, from matrix to matrix too.
+    Each fabric begins a row as soon as its inputs have come. The next vector is taken when the last
+    beat has left. ``gap`` is :func:`linear_gap`, whether or not the beats in have gaps between
+    them; beats then flow one per cycle, from matrix to matrix too.
 
     ``addend``: bits of an addend, or 0: then there are no addends, nor ports and gates for them.
     A beat of sums waits for its beat of addends, which joins the products; beats that have met
@@ -107,7 +108,7 @@ class Linear(wiring.Component):
     @property
     def gap(self) -> int:
         """Cycles from the last beat in to the first beat out."""
-        return linear_gap(self.fabrics)
+        return linear_gap(self.fabrics, self.beat)
 
     def elaborate(self, platform) -> Module:
         m = Module()
@@ -180,18 +181,24 @@ class Linear(wiring.Component):
                 m.d.read += flag.eq(before)
 
     def _run(self, m: Module) -> Signal:
-        """Load the vector, start all fabrics with its last beat, wait for the slowest."""
-        beats, wait = self.inputs // self.beat, max(cycles(fabric) for fabric in self.fabrics)
+        """Load the vector, start all fabrics with its first beat, wait for the slowest.
+
+        The wait begins with the last beat. It is as long as where beats come one per cycle, and
+        rows that waited for beats with gaps, or whose clock stood, are done by then too.
+        """
+        beats = self.inputs // self.beat
+        wait = max(cycles(fabric, self.beat) for fabric in self.fabrics)
         running, time = Signal(), Signal(range(wait))
-        accept = Signal()
+        accept, last = Signal(), Signal()
         m.d.comb += [
             self.i.ready.eq(~self.busy),
             accept.eq(self.i.valid & self.i.ready),
-            self.start.eq(accept & (self.loaded == beats - 1)),
+            self.start.eq(accept & (self.loaded == 0)),
+            last.eq(accept & (self.loaded == beats - 1)),
         ]
         with m.If(accept):
             m.d.sync += self.loaded.eq(self.loaded + 1)
-        with m.If(self.start):
+        with m.If(last):
             m.d.sync += [self.loaded.eq(0), running.eq(1), time.eq(0)]
         with m.If(running):
             m.d.sync += time.eq(time + 1)

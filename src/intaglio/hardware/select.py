@@ -52,9 +52,13 @@ class Select(wiring.Component):
         rows = f.rows + f.extra_rows
         # one stage of registers each: which bit, the lane's bit, its lines, the row's end
         running, row, cycle = Signal(), Signal(range(max(rows, 2))), Signal(range(f.product_bits))
-        first, last = Signal(), Signal()
-        m.d.comb += [first.eq(cycle == 0), last.eq(cycle == f.product_bits - 1)]
-        with m.If(running):
+        first, last, working = Signal(), Signal(), Signal()
+        m.d.comb += [
+            first.eq(cycle == 0),
+            last.eq(cycle == f.product_bits - 1),
+            working.eq(running & (~first | self._loaded(m).bit_select(row, 1))),
+        ]
+        with m.If(working):
             m.d.sync += cycle.eq(cycle + 1)
             with m.If(last):
                 m.d.sync += [cycle.eq(0), row.eq(row + 1)]
@@ -64,7 +68,7 @@ class Select(wiring.Component):
             m.d.sync += [running.eq(1), row.eq(0), cycle.eq(0)]
         extra = Signal()
         m.d.comb += extra.eq(row >= f.rows)
-        states = [Cat(running, first, last, extra, row)]
+        states = [Cat(working, first, last, extra, row)]
         for stage in range(2):
             late = Signal(len(states[0]), name=f"state_{stage + 1}")
             m.d.sync += late.eq(states[-1])
@@ -75,6 +79,18 @@ class Select(wiring.Component):
         sums = self._columns(m, lines, states[2])
         self._read(m, sums)
         return m
+
+    def _loaded(self, m: Module) -> Value:
+        """By row, whether its activations are there."""
+        f = self.fabric
+        wanted = [f.wanted(row, self.beat) for row in range(f.rows)]
+        loaded = Signal(f.rows)
+        for row, beats in enumerate(wanted):
+            with m.If(self.load & (self.load_index == beats - 1)):
+                m.d.sync += loaded[row].eq(1)
+        with m.If(self.start):
+            m.d.sync += loaded.eq(Cat(beats == 1 for beats in wanted))
+        return Cat(loaded, Const((1 << f.extra_rows) - 1, f.extra_rows))
 
     def _serialise(
         self, m: Module, state: Value, row: Value, extra: Value, last: Value

@@ -164,16 +164,17 @@ def tree_registers(terms: int) -> int:
     return registers
 
 
-def first_sums(fabrics: Sequence[FabricPlan]) -> int:
+def first_sums(fabrics: Sequence[FabricPlan], beat: int) -> int:
     """Cycles to the one in which the fabrics' first beat of sums is multiplied."""
-    return max(fabric.cycles for fabric in fabrics) + DRAIN + 1
+    return max(fabric.tail(beat) for fabric in fabrics) + DRAIN + 1
 
 
 def added_cycles(
     group: str, fabrics: Mapping[str, FabricPlan], adapters: Mapping[str, AdapterPlan]
 ) -> int:
     """How much later a group's last beat leaves with its adapters; 0 where they are hidden."""
-    alone = adapted = first_sums([fabrics[name] for name in GROUPS[group]]) - 1
+    beat = adapters[GROUPS[group][0]].beat
+    alone = adapted = first_sums([fabrics[name] for name in GROUPS[group]], beat) - 1
     for names in ROUNDS[group]:
         columns = adapters[names[0]].columns
         alone += columns
@@ -190,7 +191,7 @@ def layer_adapters(
     """
     made = {}
     for group, rounds in ROUNDS.items():
-        end = first_sums([fabrics[name] for name in GROUPS[group]]) - 1
+        end = first_sums([fabrics[name] for name in GROUPS[group]], beat) - 1
         for names in rounds:
             end += -(-fabrics[names[0]].outputs // beat)
             for name in names:

@@ -175,7 +175,11 @@ class OutlineSchedule(Schedule):
         network = width * (width + 1) // 2  # stages that sort a beat
         columns, experts = -(-router.outputs // self.plan.beat), self.outline.active["down"]
         chosen = (columns - 1) + network + CHOICE_STAGES + experts - 1
-        return linear_gap([router]) + chosen + COMBINE_STAGES + tree_registers(experts)
+        made = linear_gap([router], self.plan.beat) + chosen
+        # experts start when all inputs have long been there
+        starting = [self.plan.layers[index][name] for name in GROUPS["mlp"]]
+        late = max(f.cycles for f in starting) - max(f.tail(self.plan.beat) for f in starting)
+        return made + late + COMBINE_STAGES + tree_registers(experts)
 
     def _attention_fixed(self, gaps: dict[str, int]) -> int:
         """With latent attention a chain of fabrics; the streams between them are a beat wide."""
@@ -188,10 +192,10 @@ class OutlineSchedule(Schedule):
         query = -(-heads * (latent.plain + latent.rotary) // beat)
         mean = -(-heads * latent.value // beat)
         down = (beats - 1) + norm_gap(plan) + (beats - 1)
-        down += linear_gap([fabrics["query_down"], fabrics["k"]])
-        up = (rank - 1) + norm_gap(plan) + (rank - 1) + linear_gap([fabrics["q"]])
-        turned = (query - 1) + ROTARY_GAP + linear_gap([fabrics["key_up"]]) + (kept - 1)
-        value = (kept - 1) + SHRINK_GAP + (kept - 1) + linear_gap([fabrics["v"]])
+        down += linear_gap([fabrics["query_down"], fabrics["k"]], beat)
+        up = (rank - 1) + norm_gap(plan) + (rank - 1) + linear_gap([fabrics["q"]], beat)
+        turned = (query - 1) + ROTARY_GAP + linear_gap([fabrics["key_up"]], beat) + (kept - 1)
+        value = (kept - 1) + SHRINK_GAP + (kept - 1) + linear_gap([fabrics["v"]], beat)
         return down + up + turned + value + (
             (mean - 1) + SHRINK_GAP + (mean - 1) + gaps["o"] + RESIDUAL_GAP
         )  # fmt: skip

@@ -78,7 +78,7 @@ class Schedule:
     def head(self, sampling: Sampling) -> int:
         """Cycles from the head's first beat in to its token."""
         columns = -(-self.plan.architecture.vocabulary // self.plan.beat)
-        gaps = norm_gap(self.plan) + linear_gap([self.plan.head])
+        gaps = norm_gap(self.plan) + linear_gap([self.plan.head], self.plan.beat)
         chosen = sampler_gap(self.plan, sampling) + TOKEN_REGISTER
         return 2 * (self.beats - 1) + gaps + (columns - 1) + chosen
 
@@ -124,7 +124,7 @@ class Schedule:
     def _layer_fixed(self, fabrics: dict[str, FabricPlan], adapters: dict[str, AdapterPlan]) -> int:
         """Cycles of a layer without those that grow with the position."""
         gaps = {
-            group: linear_gap([fabrics[name] for name in names])
+            group: linear_gap([fabrics[name] for name in names], self.plan.beat)
             + (added_cycles(group, fabrics, adapters) if adapters else 0)
             for group, names in GROUPS.items()
         }
@@ -242,9 +242,9 @@ def norm_gap(plan: ChipPlan) -> int:
     return NORM_GAP + registers
 
 
-def linear_gap(fabrics: Sequence[FabricPlan]) -> int:
+def linear_gap(fabrics: Sequence[FabricPlan], beat: int) -> int:
     """From the last activation beat to the first narrowed beat; the slowest fabric counts."""
-    return max(fabric.cycles for fabric in fabrics) + DRAIN + NARROW_STAGES
+    return max(fabric.tail(beat) for fabric in fabrics) + DRAIN + NARROW_STAGES
 
 
 def attention_gap(plan: ChipPlan, position: int) -> int:

@@ -78,6 +78,23 @@ class FabricPlan:
         """Cycles that the rows take, without the drain."""
         return (self.rows + self.extra_rows) * self.product_bits
 
+    def wanted(self, row: int, beat: int) -> int:
+        """Beats of inputs that must be there before a main row begins."""
+        return -(-min((row + 1) * self.lanes, self.inputs) // beat)
+
+    def tail(self, beat: int) -> int:
+        """Cycles from the last beat of inputs to the last bit cycle.
+
+        Beats come one per cycle, and a row begins when the one before has ended and its inputs are
+        there. Beats with gaps between them end no later after the last one. Extra rows wait for
+        nothing: all inputs are there.
+        """
+        beats, rows = -(-self.inputs // beat), self.rows + self.extra_rows
+        return max(
+            self.wanted(row, beat) - beats + (rows - row) * self.product_bits
+            for row in range(self.rows)
+        )
+
 
 def extra_rows(matrix: Matrix | Shape, lanes: int) -> int:
     """Rows that the second digits need: the fullest lane decides.
