@@ -17,7 +17,7 @@ import numpy as np
 
 import intaglio.hardware.fabric
 from intaglio.golden.number import accumulator_bits
-from intaglio.hardware.fabric import cycles, fabric_sources, module_name
+from intaglio.hardware.fabric import DRAIN, cycles, fabric_sources, module_name
 from intaglio.hardware.images import hex_bytes
 from intaglio.plan.tiling import GROUPS, FabricPlan
 from intaglio.verify.verilator import build
@@ -116,7 +116,7 @@ int main(int argc, char** argv) {
 CONTROL = """
 module bench (input logic clk, rst, serve, input logic [15:0] id, output int passes,
               output logic [31:0] check);
-  int loads [GROUPS], reads [GROUPS], waits [GROUPS];
+  int loads [GROUPS], reads [GROUPS], waits [GROUPS], tails [GROUPS];
   int turn, count;
   logic [255:0] noise;
   enum logic [1:0] {LOAD, RUN, READ} state;
@@ -125,7 +125,9 @@ TABLES
   end
   wire load = state == LOAD;
   wire last = count == (serve ? loads[turn] - 1 : 0);
-  wire start = load && last;
+  wire start = load && count == 0;
+  // without serving one load, of the last beat, stands for all
+  wire [15:0] load_index = 16'(serve ? count : loads[turn] - 1);
   wire read = state == READ && serve;
   assign check = passes == 0 ? 0 : CHECKS;
   always_ff @(posedge clk)
@@ -136,7 +138,7 @@ TABLES
       if (load) noise <= {noise[254:0], noise[255] ^ noise[245]};
       case (state)
         LOAD: if (last) begin state <= RUN; count <= 1; end
-        RUN: if (count == waits[turn] - 1) begin state <= READ; count <= 0; end
+        RUN: if (count == (serve ? tails[turn] : waits[turn]) - 1) begin state <= READ; count <= 0; end
         default:
           if (!serve || count == reads[turn] - 1) begin
             state <= LOAD; count <= 0;
@@ -156,8 +158,10 @@ def bench_text(groups: list[Group]) -> str:
     for number, group in enumerate(groups):
         loads = next(iter(group.values())).inputs // BEAT
         reads = max(-(-fabric.outputs // BEAT) for fabric in group.values())
-        wait = max(cycles(fabric) for fabric in group.values())
-        for table, value in (("loads", loads), ("reads", reads), ("waits", wait)):
+        wait = max(fabric.cycles + DRAIN for fabric in group.values())
+        tail = max(cycles(fabric, BEAT) for fabric in group.values())
+        sizes = {"loads": loads, "reads": reads, "waits": wait, "tails": tail}
+        for table, value in sizes.items():
             tables.append(f"    {table}[{number}] = {value};")
         places.append(
             f"  wire clk_{number}, rst_{number};\n"
@@ -182,7 +186,7 @@ def place(number: int, name: str, f: FabricPlan) -> str:
     .EXTRA({f.extra_rows}), .SHIFT({f.extra_shift}), .ACCUMULATOR({f.accumulator}), .BEAT({BEAT})
   ) {name} (
     .clk(clk_{number}), .read_clk(clk_{number}), .rst(rst_{number}), .id, .load, .start, .read,
-    .load_index(16'(count)), .load_data(noise[{BEAT * f.activation - 1}:0]),
+    .load_index, .load_data(noise[{BEAT * f.activation - 1}:0]),
     .read_index(16'(count)), .read_data(sums_{name})
   );"""
 

@@ -25,11 +25,12 @@ NUMBER = 5
 
 DRIVER = """
 // Pushes VECTORS vectors, each when the one before has left, and prints every transfer with its
-// cycle. `stalls`: both ends wait at random. The block's clock runs only when its contract says so.
+// cycle. `stalls`: both ends wait at random. The block's clock runs only when its contract says so,
+// or `always`.
 module driver #(
     parameter string NAME, parameter int PUSHES, PULLS, VECTORS, IN, OUT
 ) (
-    input logic clk, rst, stalls, busy,
+    input logic clk, rst, stalls, always_, busy,
     output logic [IN-1:0] i_payload, output logic i_valid, input logic i_ready,
     input logic [OUT-1:0] o_payload, input logic o_valid, output logic o_ready,
     output logic [4:0] lift, output logic gated, done
@@ -49,7 +50,7 @@ module driver #(
   assign i_valid = offered && pushed < PUSHES && !done;
   assign i_payload = words[done ? 0 : vector * PUSHES + (pushed < PUSHES ? pushed : 0)];
   assign lift = lifts[done ? 0 : vector];
-  clock_gate gate (.clk, .rst, .gated_rst(), .enable(busy | i_valid), .gated);
+  clock_gate gate (.clk, .rst, .gated_rst(), .enable(busy | i_valid | always_), .gated);
   always_ff @(posedge clk)
     if (rst) begin
       vector <= 0; pushed <= 0; pulled <= 0; cycle <= 0; offered <= 0; o_ready <= 0; waited <= 0;
@@ -145,13 +146,16 @@ def random_group(
     return Group(name, tuple(made), order, beat, activation, x, lifts)
 
 
-def simulate(groups: list[Group], folder: Path, *, stalls: bool) -> dict[str, list[Run]]:
-    """Run all groups; by name, what was seen of every vector."""
+def simulate(
+    groups: list[Group], folder: Path, *, stalls: bool, always: bool = False
+) -> dict[str, list[Run]]:
+    """Run all groups; by name, what was seen of every vector. ``always``: no clock stops."""
     program, rom = folder / "obj" / "Vbench", folder / "rom"
     if not program.exists():
         prepare(groups, folder)
+    options = [*(["+stalls"] if stalls else []), *(["+always"] if always else [])]
     done = subprocess.run(
-        [program, f"+rom={rom}", *(["+stalls"] if stalls else []), "+verilator+seed+1"],
+        [program, f"+rom={rom}", *options, "+verilator+seed+1"],
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     assert "fault" not in done.stdout, done.stdout[:2000]
@@ -180,7 +184,9 @@ def prepare(groups: list[Group], folder: Path) -> None:
     (folder / "bench.sv").write_text(
         "module bench (input logic clk, rst, output logic done);\n"
         f"  logic [{len(groups) - 1}:0] done_each;\n  assign done = &done_each;\n"
-        '  logic stalls;\n  initial stalls = $test$plusargs("stalls") != 0;\n'
+        "  logic stalls, always_;\n"
+        '  initial stalls = $test$plusargs("stalls") != 0;\n'
+        '  initial always_ = $test$plusargs("always") != 0;\n'
         f"{''.join(bench)}endmodule\n{DRIVER}"
     )
     (folder / "harness.cpp").write_text(HARNESS)
@@ -209,7 +215,7 @@ def instance(group: Group, library: Library, number: int) -> str:
     .NAME("{group.name}"), .PUSHES({block.inputs // group.beat}), .PULLS({group.pulls}),
     .VECTORS({len(group.vectors)}), .IN({wide_in}), .OUT({wide_out})
   ) driver_{n} (
-    .clk, .rst, .stalls, .busy(busy_{n}), .lift(lift_{n}), .gated(gated_{n}),
+    .clk, .rst, .stalls, .always_, .busy(busy_{n}), .lift(lift_{n}), .gated(gated_{n}),
     .i_payload(i_payload_{n}), .i_valid(i_valid_{n}), .i_ready(i_ready_{n}),
     .o_payload(o_payload_{n}), .o_valid(o_valid_{n}), .o_ready(o_ready_{n}), .done(done_each[{n}])
   );

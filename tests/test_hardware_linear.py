@@ -36,9 +36,16 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("linear")
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["flowing", "stalled"])
+FLOWS = {
+    "flowing": {"stalls": False},
+    "stalled": {"stalls": True},
+    "waiting": {"stalls": True, "always": True},  # rows that have their inputs go on
+}
+
+
+@pytest.fixture(scope="module", params=FLOWS.values(), ids=FLOWS)
 def runs(request, folder):
-    return simulate(GROUPS, folder, stalls=request.param)
+    return simulate(GROUPS, folder, **request.param)
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.name)
@@ -71,6 +78,22 @@ def test_cycles_are_as_planned(folder, group):
         assert run.pushes == list(range(run.pushes[0], run.pushes[0] + len(run.pushes)))
         assert run.pulls[0] - run.pushes[-1] == group.block.gap
         assert run.pulls == list(range(run.pulls[0], run.pulls[0] + group.pulls))
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.name)
+def test_no_output_comes_early_where_beats_have_gaps(runs, group):
+    for run in runs[group.name]:
+        assert run.pulls[0] - run.pushes[-1] >= group.block.gap
+
+
+def test_most_groups_begin_before_their_last_beat():
+    """Or the tests above would show little."""
+    begun = [
+        max(fabric.tail(group.beat) for fabric in group.block.fabrics)
+        < max(fabric.cycles for fabric in group.block.fabrics)
+        for group in GROUPS
+    ]
+    assert sum(begun) > len(GROUPS) / 2
 
 
 def test_refusals():

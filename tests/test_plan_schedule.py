@@ -54,7 +54,7 @@ def test_gaps_are_the_hardwares(plan):
         assert shrink.gap == schedule.SHRINK_GAP
     for names in GROUPS.values():
         fabrics = [plan.layers[0][name] for name in names]
-        assert schedule.linear_gap(fabrics) == linear_gap(fabrics)
+        assert schedule.linear_gap(fabrics, plan.beat) == linear_gap(fabrics, plan.beat)
 
 
 def test_rotary_and_attention_gaps_are_the_hardwares(plan):
