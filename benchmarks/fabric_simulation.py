@@ -138,7 +138,10 @@ TABLES
       if (load) noise <= {noise[254:0], noise[255] ^ noise[245]};
       case (state)
         LOAD: if (last) begin state <= RUN; count <= 1; end
-        RUN: if (count == (serve ? tails[turn] : waits[turn]) - 1) begin state <= READ; count <= 0; end
+        RUN:
+          if (count == (serve ? tails[turn] : waits[turn]) - 1) begin
+            state <= READ; count <= 0;
+          end
         default:
           if (!serve || count == reads[turn] - 1) begin
             state <= LOAD; count <= 0;

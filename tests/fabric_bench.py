@@ -140,7 +140,8 @@ def instance(case: Case, module: str, parameters: str, name: str, number: int) -
     wide_in, wide_out = beat * f.activation, beat * f.accumulator
     driver = (
         f'.NAME("{case.name}"), .LOADS({f.inputs // beat}), .READS({case.reads}), '
-        f".CYCLES({cycles(f, beat)}), .VECTORS({len(case.vectors)}), .IN({wide_in}), .OUT({wide_out})"
+        f".CYCLES({cycles(f, beat)}), .VECTORS({len(case.vectors)}), .IN({wide_in}), "
+        f".OUT({wide_out})"
     )
     return f"""
   logic load_{number}, start_{number}, read_{number};

@@ -178,9 +178,9 @@ def test_a_mixture_by_hand():
     head, router_cells = 2 * 64 * 96, 2 * 64 * 8  # two digits
     assert got.weights == 2 * (attention + 9 * expert + router_cells) + head
     assert got.active_weights == 2 * (attention + 3 * expert + router_cells) + head
-    # the router's 8 rows of 12 cycles, begun 3 beats before the last, drain and narrow; a beat of 16
-    # scores, sorted in 10 stages; 4 to choose; the experts begin when all beats are there; 2 more
-    # experts; their sum: weights, tree, end
+    # the router's 8 rows of 12 cycles, begun 3 beats before the last, drain and narrow; a beat of
+    # 16 scores, sorted in 10 stages; 4 to choose; the experts begin when all beats are there; 2
+    # more experts; their sum: weights, tree, end
     added = linear_gap([router.fabric], 16) + 10 + 4 + 3 + 2 + 2 + 1
     assert linear_gap([router.fabric], 16) == 8 * 12 - 3 + 4 + 4
     ours, theirs = got.schedule(), plain.schedule()

@@ -159,7 +159,7 @@ class OutlineSchedule(Schedule):
 
     def kind(self, index: int) -> Hashable:
         """What is equal of layers that take equally long at every position."""
-        return super().kind(index), self.outline.positions_kept(index), self.outline.dense(index)
+        return super().kind(index), self.outline.positions_kept(index), self.choice(index)
 
     def layer(self, index: int, position: int, *, adapted: bool = False) -> int:
         """Cycles from a layer's first beat in to its first beat out."""
