@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """A chip's figures: exact cycles, sums that close, what grows with what."""
 
 from collections import Counter
