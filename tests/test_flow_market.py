@@ -77,6 +77,16 @@ def test_terms_reach_the_figures(bill):
     assert few.cost["card_cost_usd"] == bill.cost["card_cost_usd"]
 
 
+def test_the_chip_that_is_paid_is_the_one_that_is_planned():
+    options = PlanOptions(target="n65", rows=40)
+    planned, paid = run_plan("smollm2-1.7b", options), run_cost("smollm2-1.7b", options)
+    assert paid.cost["dies"].number == planned.dies > 1
+    assert paid.cost["cost_per_die_usd"] == planned.cost_per_die
+    small = run_cost(SMALL, None, Terms(die=5))
+    assert small.cost["dies"].number == 1  # a slower chip that fits, not a fast one in pieces
+    assert small.subject.planned.figures == run_plan(SMALL, PlanOptions(die=5)).figures
+
+
 def test_more_users_cost_area_and_make_tokens_cheaper_together():
     few, many = (run_cost("llama-3.1-8b", PlanOptions(rows=60, slots=n)) for n in (2, 8))
     assert many.subject.users == 8
@@ -174,7 +184,12 @@ def test_lines_fit_a_reader(run, words):
         (("cost", "--target", "generic"), "target generic has no process"),
         (("turnaround", "--promise", "0"), "promise must be positive, not 0 days"),
         (("agents", "--gpu", "h300"), "machine must be one of h100"),
+        (("cost", SMALL, "--target", "tiny-tapeout"),
+         "the chip has 126.5 mm2, more than the user area of 0.576"),
+        (("cost", SMALL, "--die", "1"), "more than the die of 1"),
         (("agents", "--steps", "0"), "steps must be at least 1, not 0"),
+        (("agents", "--steps", "100000000"), "steps must be at most 100,000, not 100,000,000"),
+        (("agents", "--outside", "inf"), "seconds outside must be at least 0, not inf"),
         (("agents", "--gpu-tokens-per-second", "-1"), "gpu rate must be positive, not -1"),
         (("agents", "--seconds", "0.001"), "a step of 0.001 s must leave time for a token"),
         (("agents", "--context", "100"), "tokens in and out of a step must fit the 100 positions"),

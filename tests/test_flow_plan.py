@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from intaglio import cli
-from intaglio.cli.plan import human, listed
+from intaglio.cli.plan import human, listed, more_dies_line
 from intaglio.errors import BadInput, DoesNotFit
 from intaglio.flow.choose import PlanOptions, balanced_positions, open_model
 from intaglio.flow.plan import run_plan
@@ -225,13 +226,16 @@ def test_dies_that_are_too_few():
         ((SMALL, "--context", "0"), "context must be at least 1, not 0"),
         ((SMALL, "--context", "9000"), "context must be from 1 to the model's 8192, not 9000"),
         ((SMALL, "--slots", "0"), "slots must be from 1 to 256, not 0"),
-        ((SMALL, "--bits", "5"), "bits of q must be one of 2, 3, 4, 6, 8, not 5"),
+        (("",), "model must be a preset, a chip, or a checkpoint's folder or .gguf, not ''"),
+        ((SMALL, "--bits", "5"), "bits must be one of 2, 3, 4, 6, 8, not 5"),
+        ((SMALL, "--bits", "0"), "bits must be one of 2, 3, 4, 6, 8, not 0"),
         ((SMALL, "--rows", "0"), "rows must be at least 1, not 0"),
         ((SMALL, "--rows", "9", "--dies", "2"), "give --rows or --dies, not both"),
         ((SMALL, "--dies", "0"), "dies must be from 1 to 1024, not 0"),
         ((SMALL, "--loss", "0"), "loss must be a percentage greater than 0, not 0"),
         ((SMALL, "--cell", "rom"), "cell must be auto or one of select, signed, decode, counters"),
         ((SMALL, "--positions", "3"), "positions must be a power of two, not 3"),
+        ((SMALL, "--positions", "4096"), "positions must be at most the context of 2048, not 4096"),
         ((SMALL, "--issue-rate", "2"), "issue rate must be above 0 and at most 1, not 2"),
         ((SMALL, "--prompt-tokens", "4000"), "prompt and output must fit the context of 2048"),
     ],
@@ -254,6 +258,70 @@ def test_a_target_file_without_a_unit(run, tmp_path):
 
 
 # words and numbers
+
+
+def test_a_die_of_unknown_size_must_be_said(run, tmp_path):
+    unknown = {"value": None, "unit": "mm2", "grade": "assumed", "source": "mine", "year": 2024,
+               "blocked_by": "no scanner yet"}  # fmt: skip
+    path = tmp_path / "mine.yaml"
+    values = {"name": "mine", "title": "mine", "base": "n6", "figures": {"reticle": unknown}}
+    path.write_text(yaml.safe_dump(values))
+    code, out, err = run("plan", "bundled", "--target", str(path))
+    assert (code, out) == (2, "")
+    assert "unknown: mine.yaml: reticle: no scanner yet" in err
+    assert run("plan", "bundled", "--target", str(path), "--die", "50")[0] == 0
+
+
+def test_a_chip_larger_than_its_seat_has_no_price():
+    made = run_plan("bundled", PlanOptions(target="tiny-tapeout"))
+    assert not made.bounds[0].holds
+    assert made.cost_per_die.value is None
+    assert made.cost_per_die.blocked_by == (
+        "the chip has 126.5 mm2, more than the user area of 0.576"
+    )
+
+
+def test_kinds_of_area_add_up_on_several_dies():
+    made = run_plan("smollm2-1.7b", PlanOptions(target="n65", rows=40))
+    assert made.dies > 1
+    assert "links" in made.area_by_kind
+    kinds = sum(area.number for area in made.area_by_kind.values())
+    assert kinds == pytest.approx(made.figures["area_mm2"].number)
+
+
+def test_power_that_no_chip_keeps_to_is_missed_by_the_least():
+    made = run_plan("bundled", PlanOptions(power=0.001))
+    assert made.binding == "power"
+    assert made.bounds[0].holds  # one die, not more for speed
+    assert made.figures["power_w"].number < run_plan("bundled").figures["power_w"].number / 3
+
+
+def test_a_die_that_leaves_a_slow_chip_says_what_more_dies_give():
+    narrow, wide = (run_plan(SMALL, PlanOptions(die=die, beat=16, positions=1)) for die in (40, 45))
+    more, rate = wide.on_more_dies, "tokens_per_second_per_user"
+    assert (narrow.dies > 1, wide.dies, narrow.on_more_dies) == (True, 1, None)
+    assert more is not None
+    assert more.dies > 1
+    assert more.figures[rate].number > wide.figures[rate].number
+    assert more_dies_line(more) == (
+        f"On {more.dies} dies: {more.figures[rate].number:,.0f} tokens/s or more "
+        f"(--dies {more.dies})"
+    )
+    assert run_plan("bundled").on_more_dies is None
+
+
+def test_a_part_is_never_more_than_its_whole():
+    for model, target in (("smollm2-135m", "sky130"), ("smollm2-135m", "n65")):
+        f = run_plan(model, PlanOptions(target=target)).figures
+        powers = [f[n].bounds for n in ("leakage_w", "power_w", "power_all_w", "power_full_w")]
+        assert [low for low, _ in powers] == sorted(low for low, _ in powers)
+        assert [high for _, high in powers] == sorted(high for _, high in powers)
+
+
+def test_a_compiled_chip_is_not_compared(run, made_home):
+    code, out, err = run("plan", str(made_home(64) / "chip"), "--pareto")
+    assert (code, out) == (2, "")
+    assert "--pareto compares chips that are still to be chosen" in err
 
 
 def test_a_number_has_the_digits_that_say_something():

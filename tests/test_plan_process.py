@@ -157,6 +157,10 @@ def test_a_file_of_ones_own(tmp_path):
         (lambda v: v.update(colour=1), "unknown key colour"),
         (lambda v: v.pop("title"), "has no title"),
         (lambda v: v.update(name=3), "name must be a text, not 3"),
+        (lambda v: v.update(title="a\x1b[2J"), "title must be a text in one line, not"),
+        (lambda v: v.update(node=10**400), "node must be a length in nm or null, not 1000"),
+        (lambda v: v["rows_per_layer"].update(value=None, low=None, high=None, blocked_by="-"),
+         "rows_per_layer must be an integer from 4, not None"),
         (lambda v: v.update(node=-6), "node must be a length in nm or null, not -6"),
         (lambda v: v.update(figures=[]), "figures must be a mapping"),
         (lambda v: v["figures"]["wafer_price"].update(value=-1, low=-2, high=3),
@@ -176,6 +180,14 @@ def test_a_wrong_file_is_named_with_its_key(tmp_path, change, message):
     assert caught.value.message.startswith("mine.yaml: ")
     assert message in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_what_a_file_does_not_know_is_named_where_it_is_missed(tmp_path):
+    unknown = {"value": None, "unit": "Hz", "grade": "assumed", "source": "mine", "year": 2024,
+               "blocked_by": "nobody measured it"}  # fmt: skip
+    mine = process(written(tmp_path, lambda v: v["figures"].update(clock=unknown)))
+    with pytest.raises(BadInput, match=r"^unknown: mine.yaml: clock: nobody measured it$"):
+        _ = mine["clock"].number
 
 
 def test_a_seat_is_its_process_but_for_what_it_states():

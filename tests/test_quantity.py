@@ -28,6 +28,7 @@ def test_a_point_is_its_own_range():
         ({"low": 1.0}, "low and high must both be there"),
         ({"low": 3.0, "high": 4.0}, "value must be finite and between low and high"),
         ({"value": math.nan}, "value must be finite"),
+        ({"value": 10**400}, "value must be finite"),
         ({"value": True}, "value must be finite"),
         ({"value": "2"}, "value must be finite"),
         ({"value": None}, "a null value must say what it is blocked_by"),

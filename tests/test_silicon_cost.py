@@ -1,6 +1,7 @@
 """Cost: yields and dies by hand, published chips, repair, break-even, and what cannot be."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -133,6 +134,13 @@ def test_more_silicon_than_a_reticle_becomes_several_dies():
     assert made["gross_dies"].number == gross_dies(2000 / 3, 300)
 
 
+def test_a_chip_has_as_many_dies_as_its_plan_cuts_it_into():
+    cut = replace(chip(area=1000), dies=known(4.0, "die"))
+    made = cost(cut, process(), 7)
+    assert made["dies"].number == 4
+    assert made["gross_dies"].number == gross_dies(250, 300)
+
+
 def test_ranges_and_grades_come_from_the_inputs():
     sure = {name: known(q.number, q.unit, grade="silicon") for name, q in process().items()}
     spread = {**sure, "wafer_price": known(9346, "USD", 9000, 10000, "published claim")}
@@ -189,7 +197,9 @@ def test_break_even_by_hand_and_never():
         (lambda: Terms(die=900), "die must be above 0 and at most the reticle of 858 mm2, not 900"),
         (lambda: Terms(redundancy=Redundancy(1.5, 1)),
          "repairable share must be from 0 to 1, not 1.5"),
-        (lambda: Terms(redundancy=Redundancy(0.5, -1)), "repairs must be at least 0, not -1"),
+        (lambda: Terms(redundancy=Redundancy(0.5, -1)), "repairs must be from 0 to 150, not -1"),
+        (lambda: Terms(redundancy=Redundancy(0.5, 10**6)),
+         "repairs must be from 0 to 150, not 1000000"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(terms, message):

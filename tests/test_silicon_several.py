@@ -8,6 +8,7 @@ from intaglio.plan.outline import outline
 from intaglio.plan.preset import preset
 from intaglio.plan.process import process
 from intaglio.silicon.physical import Physical, figures
+from intaglio.silicon.request import Choices
 from intaglio.silicon.several import BANDWIDTH, cut_at, gathered, room_of, several
 
 N6 = process("n6")
@@ -45,6 +46,15 @@ def test_links_by_hand(made, cut):
     assert number(cut, "link_w") == pytest.approx(energy / token)
     first = made.cycles.first / N6["clock"].number + dies * each
     assert number(cut, "first_token_seconds") == pytest.approx(first)
+
+
+def test_a_capped_issue_rate_holds_everybody_back(made, cut):
+    choices = Choices(issue_rate=0.001)
+    capped = several(figures(made.outline, N6, choices), made.area["area_mm2"].number / 3)
+    full = number(cut, "tokens_per_second_full") * 0.001
+    for name in ("per_user", "all", "full"):
+        assert number(capped, f"tokens_per_second_{name}") == pytest.approx(full)
+    assert number(capped, "first_token_seconds") > number(cut, "first_token_seconds")
 
 
 def test_areas_close(made, cut):

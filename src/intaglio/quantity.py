@@ -95,7 +95,12 @@ class Quantity:
 
 def is_number(value: Any) -> bool:
     """A finite real number that is no truth value."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
 
 
 def quantity(values: Any, place: str) -> Quantity:

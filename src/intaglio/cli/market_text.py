@@ -62,6 +62,8 @@ def number(value: float) -> str:
     """A number with as many digits as say something."""
     if value == 0:
         return "0"
+    if abs(value) >= 1e9:
+        return f"{value / 1e9:,.3g} G"
     if abs(value) >= 1e6:
         return f"{value / 1e6:,.3g} M"
     if abs(value) >= 100:
@@ -74,7 +76,7 @@ def valued(q: Quantity) -> str:
     if q.value is None:
         return "-"
     if q.unit == "1":
-        return f"{100 * q.value:.0f} %"
+        return f"{number(100 * q.value)} %"
     return f"{number(q.value)} {UNITS.get(q.unit, q.unit)}".strip()
 
 
@@ -91,7 +93,7 @@ def figure_line(label: str, each: "Figure") -> str:
     """One figure: value, range, grade, and the two inputs that move it most."""
     q = each.quantity
     moved = ", ".join(name.replace("_", " ") for name in list(each.moves)[:2])
-    line = f"  {label:<25}{valued(q):>15}  {ranged(q):<24}{q.grade:<16}{moved}"
+    line = f"  {label:<25}{valued(q):>15}  {ranged(q):<23} {q.grade:<16}{moved}"
     return line.rstrip()
 
 
@@ -250,7 +252,8 @@ def agents_lines(made: "Agents") -> Iterable[str]:
     chain = made.gpu.chain
     tools = f", {chain.outside:g} s outside after each" if chain.outside else ""
     yield (
-        f"{made.model}: {chain.steps} steps of {chain.prompt:,} tokens in and {chain.output:,} out"
+        f"{made.model}: {chain.steps:,} step{'s' * (chain.steps > 1)} of {chain.prompt:,} tokens "
+        f"in and {chain.output:,} out"
         f"{tools}; one user on both"
     )
     whole, ours = (each.seconds.quantity.number for each in (made.gpu, made.chip))

@@ -173,6 +173,14 @@ def search_lines(made: "Planned") -> Iterable[str]:
     ]
     if most:
         yield listed("Faster with: ", most)
+    if made.on_more_dies is not None:
+        yield more_dies_line(made.on_more_dies)
+
+
+def more_dies_line(more: "Planned") -> str:
+    """What a chip on several dies would give."""
+    rate = more.figures["tokens_per_second_per_user"].number
+    return f"On {more.dies} dies: {rate:,.0f} tokens/s or more (--dies {more.dies})"
 
 
 def pareto_lines(made: "Planned", options: "Iterable[Option]") -> Iterable[str]:
@@ -251,14 +259,14 @@ def scaled(value: float, unit: str) -> tuple[float, float, str]:
 def area_lines(made: "Planned") -> Iterable[str]:
     """Where the area goes, in percent, the largest first."""
     from intaglio.silicon.physical import KINDS
+    from intaglio.silicon.several import CUT_KINDS
 
-    area = made.physical.area
-    whole = area["area_mm2"].number
-    shares = {kind: area[f"area_{kind}"].number / whole for kind in KINDS}
+    whole, words = made.figures["area_mm2"].number, {**KINDS, **CUT_KINDS}
+    shares = {kind: area.number / whole for kind, area in made.area_by_kind.items()}
     order = [kind for kind in sorted(shares, key=lambda k: -shares[k]) if shares[kind] >= 0.005]
     line = "  "
     for kind in order[:MOST_KINDS]:
-        part = f"{100 * shares[kind]:.0f} % {KINDS[kind]}"
+        part = f"{100 * shares[kind]:.0f} % {words[kind]}"
         if len(line) + len(part) + 2 > WIDTH:
             yield line.rstrip(", ") + ","
             line = "  "

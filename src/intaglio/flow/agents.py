@@ -107,7 +107,7 @@ def room(name: str, opened: Model, process: Process, chain: Chain, asked: int | 
         raise BadInput(
             f"tokens in and out of a step must fit the {most:,} positions of the "
             f"chip, not {chain.prompt:,} + {chain.output:,}",
-            hint="ask for fewer --tokens or shorter --seconds",
+            hint="ask for fewer --prompt-tokens or --tokens, or shorter --seconds",
         )
     return plan_outline(name, opened, process, options)
 

@@ -13,7 +13,7 @@ from intaglio.plan.chip import DEFAULT_CONTEXT, DEFAULT_SLOTS, MOST_SLOTS
 from intaglio.plan.outline import Outline, outline, spine, widest_beat
 from intaglio.plan.preset import Preset, preset, preset_names
 from intaglio.plan.process import Process, process
-from intaglio.plan.tiling import GROUPS
+from intaglio.plan.tiling import DIGITS, GROUPS
 from intaglio.silicon.accuracy import narrowest
 from intaglio.silicon.request import Choices
 from intaglio.silicon.search import Bounds, Found, Search
@@ -65,6 +65,8 @@ class PlanOptions:
             raise BadInput(f"slots must be from 1 to {MOST_SLOTS}, not {self.slots}")
         if self.dies is not None and not 1 <= self.dies <= MOST_DIES:
             raise BadInput(f"dies must be from 1 to {MOST_DIES}, not {self.dies}")
+        if self.bits is not None and self.bits not in DIGITS:
+            raise BadInput(f"bits must be one of {', '.join(map(str, DIGITS))}, not {self.bits}")
         for name in ("context", "rows"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -107,12 +109,12 @@ def open_model(name: str) -> Model:
         made = preset(name)
         return Model(made.title, made.parameters, made.active, made, made.architecture)
     path = Path(name)
-    if is_package(path):
+    if name and is_package(path):
         package = open_package(path)
         a = package.plan.architecture
         return Model(package.source, package.parameters, package.parameters, None, a,
                      Outline.of(package.plan))  # fmt: skip
-    if not path.exists() and name not in ("bundled-float", "smollm2"):
+    if not (name and path.exists()) and name not in ("bundled-float", "smollm2"):
         raise BadInput(
             f"model must be a preset, a chip, or a checkpoint's folder or .gguf, not {name!r}",
             hint=f"presets: {', '.join(preset_names())}",
@@ -143,7 +145,12 @@ def area_limits(own: Process, options: PlanOptions) -> Mapping[str, float]:
     """The areas that a die may have, by what limits it."""
     limits = {"die": options.die, "reticle": own["reticle"].value,
               "user_area": own["user_area"].value}  # fmt: skip
-    return {name: limit for name, limit in limits.items() if limit is not None}
+    known = {name: limit for name, limit in limits.items() if limit is not None}
+    if not known:
+        raise BadInput(
+            f"unknown: {own['reticle'].blocked_by}", hint="say with --die how large a die may be"
+        )
+    return known
 
 
 def shape_of(model: Model, options: PlanOptions) -> dict[str, Any]:
@@ -160,7 +167,8 @@ def shape_of(model: Model, options: PlanOptions) -> dict[str, Any]:
                 hint="allow more with --loss, or name a width with --bits",
             )
     return {
-        "context": context, "slots": options.slots or DEFAULT_SLOTS, "bits": bits or DEFAULT_BITS,
+        "context": context, "slots": options.slots or DEFAULT_SLOTS,
+        "bits": DEFAULT_BITS if bits is None else bits,
     }  # fmt: skip
 
 
@@ -168,18 +176,24 @@ def choose(model: Model, own: Process, options: PlanOptions) -> Chosen:
     """The chip for these options.
 
     The package's own; that of given rows; or the fastest under the bounds, where one keeps them.
+    Where the die holds a chip and only the power is exceeded: the one that takes least.
     """
     if model.package is not None:
         if options.shape:
             name = next(iter(options.shape))
             raise BadInput(f"--{name} is the chip's own", hint="plan its checkpoint instead")
         return Chosen(model.package)
+    shape = shape_of(model, options)
+    if options.positions is not None and options.positions >= 2 * shape["context"]:
+        raise BadInput(
+            f"positions must be at most the context of {shape['context']}, not {options.positions}"
+        )
     plain = plain_outline(model, own, options)
     if options.rows is not None:
         return Chosen(plain)
     limit = min(area_limits(own, options).values())
     question = Search(
-        model.source, own, Bounds(limit, options.power), options.choices, shape_of(model, options),
+        model.source, own, Bounds(limit, options.power), options.choices, shape,
         beat=options.beat, positions=options.positions,
     )  # fmt: skip
     try:
@@ -189,7 +203,16 @@ def choose(model: Model, own: Process, options: PlanOptions) -> Chosen:
     except DoesNotFit:
         if options.dies:
             raise
+        least = least_power(question)
+        if least is not None:
+            return Chosen(least)
         return Chosen(whole_layers(plain, model, own, options, limit))
+
+
+def least_power(question: Search) -> Outline | None:
+    """Of what a search in vain looked at on the die, the chip of the least power; None of none."""
+    held = [point for point in question.seen.values() if "area" not in point.broken]
+    return min(held, key=lambda point: point.power).outline if held else None
 
 
 def whole_layers(

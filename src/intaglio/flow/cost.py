@@ -39,7 +39,7 @@ class Subject:
 
 def subject_of(planned: Planned) -> Subject:
     """A planned chip as cost looks at it."""
-    chip = chip_of(planned.physical, planned.cut)
+    chip = chip_of(planned.physical, planned.cut, planned.process, planned.options)
     position = round(planned.physical.cycles.position)
     work = work_of(planned.name, planned.model, planned.outline, position)
     return Subject(planned, chip, planned.outline.plan.slots, work, position)
@@ -123,9 +123,12 @@ def chip_values(subject: Subject) -> dict[str, Any]:
 
 
 def run_cost(model: str, options: PlanOptions | None = None, terms: Terms | None = None) -> Bill:
-    """What the chip of ``model`` (a preset, a checkpoint or a package) costs."""
-    planned = run_plan(model, options)
-    terms = terms or Terms()
+    """What the chip of ``model`` (a preset, a checkpoint or a package) costs.
+
+    The chip is the one that is planned with the terms' die.
+    """
+    terms, options = terms or Terms(), options or PlanOptions()
+    planned = run_plan(model, options if terms.die is None else replace(options, die=terms.die))
     if terms.die is None:
         terms = replace(terms, die=terms_of(planned.process, planned.options).die)
     subject = subject_of(planned)

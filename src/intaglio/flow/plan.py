@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from intaglio.errors import DoesNotFit, IntaglioError
+from intaglio.errors import BadInput, DoesNotFit, IntaglioError
 from intaglio.flow.choose import (
     Chosen,
     Model,
@@ -26,9 +26,9 @@ from intaglio.quantity import Quantity
 from intaglio.silicon.accuracy import expected_growth, measured
 from intaglio.silicon.cost import Chip, Terms, cost
 from intaglio.silicon.derived import Figure, unknown
-from intaglio.silicon.physical import Physical, figures
+from intaglio.silicon.physical import KINDS, Physical, figures
 from intaglio.silicon.search import Change, changes
-from intaglio.silicon.several import Several, several
+from intaglio.silicon.several import CUT_KINDS, Several, several
 
 HEADLINE = (
     "area_mm2", "power_w", "tokens_per_second_per_user", "millijoule_per_token",
@@ -129,6 +129,12 @@ class Planned:
         return {**self.physical.figures, **(self.cut.figures if self.cut else {})}
 
     @property
+    def area_by_kind(self) -> dict[str, Quantity]:
+        """mm² of every kind, of all dies: they add up to the area."""
+        made, kinds = self.derived, {**KINDS, **(CUT_KINDS if self.cut else {})}
+        return {kind: made[f"area_{kind}"].quantity for kind in kinds}
+
+    @property
     def figures(self) -> Mapping[str, Quantity]:
         """The headline figures by name."""
         made = {name: self.derived[name].quantity for name in (*HEADLINE, *MORE)}
@@ -149,6 +155,21 @@ class Planned:
         chosen = self.chosen
         return changes(chosen.question, chosen.found) if chosen.question and chosen.found else []
 
+    @cached_property
+    def on_more_dies(self) -> "Planned | None":
+        """The chip of the process' own rows, cut, where it is faster than the one on one die.
+
+        The search fills one die, however slow that is: more dies are for a person to choose.
+        """
+        if self.chosen.found is None or self.options.dies or self.cut:
+            return None
+        options = replace(self.options, rows=self.process.rows)
+        made = plan_outline(self.name, self.model, self.process, options)
+        rate = "tokens_per_second_per_user"
+        if made.cut is None or not all(bound.holds for bound in made.bounds):
+            return None
+        return made if made.figures[rate].number > self.figures[rate].number else None
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON; the keys are listed in docs/json.md."""
         plan, physical = self.outline.plan, self.physical
@@ -167,9 +188,7 @@ class Planned:
             "perplexity_growth_percent": self.growth.as_dict(),
             "binding": self.binding, "bounds": [bound.as_dict() for bound in self.bounds],
             "area_by_kind": {
-                kind.removeprefix("area_"): quantity.as_dict()
-                for kind, quantity in physical.area.items()
-                if kind not in ("area_mm2", "transistors")
+                kind: quantity.as_dict() for kind, quantity in self.area_by_kind.items()
             },
             "moved_by": {name: list(self.derived[name].moves)[:5] for name in HEADLINE},
             "cycles": rest["cycles"], "users": rest["users"], "dies": self.dies, **links,
@@ -181,8 +200,13 @@ class Planned:
         found = self.chosen.found
         if found is None:
             return None
+        more = self.on_more_dies
         return {
             "chips": len(found.points), "binding": found.binding,
+            "more_dies": more and {
+                "dies": more.dies, **{name: more.figures[name].number
+                                      for name in ("tokens_per_second_per_user", "power_w")},
+            },
             "front": [point.as_dict() for point in thinned(found.pareto(), FRONT)],
             "changes": [
                 {"input": change.name, "now": change.now, "then": change.then,
@@ -255,20 +279,34 @@ def bounds_of(
     return tuple(bounds)
 
 
-def chip_of(made: Physical, cut: Several | None) -> Chip:
-    """A chip as cost looks at it."""
+def chip_of(made: Physical, cut: Several | None, process: Process, options: PlanOptions) -> Chip:
+    """A chip as cost looks at it.
+
+    Raises :class:`DoesNotFit` for one that is larger than its die and not cut: nobody can make it.
+    """
+    whole = bounds_of(made, cut, process, options)[0]
+    if not whole.holds:
+        raise DoesNotFit(
+            f"the chip has {whole.value.number:,.4g} mm2, more than the "
+            f"{whole.name.replace('_', ' ')} of {whole.limit:,.4g}",
+            hint="a larger --die"
+            if whole.name == "die"
+            else "another --target, or a shorter --context",
+        )
     of = {**made.figures, **(cut.figures if cut else {})}
     return Chip(
         of["area_mm2"].quantity,
         (of["tokens_per_second_per_user"].quantity, of["power_w"].quantity),
         (of["tokens_per_second_all"].quantity, of["power_all_w"].quantity),
+        cut.figures["dies"].quantity if cut else None,
     )
 
 
 def die_cost(made: Physical, cut: Several | None, process: Process, options: PlanOptions) -> Figure:
     """USD of a die, packaged and tested; unknown where none can be."""
     try:
-        bill = cost(chip_of(made, cut), process, process.node, terms_of(process, options))
+        chip = chip_of(made, cut, process, options)
+        bill = cost(chip, process, process.node, terms_of(process, options))
     except IntaglioError as error:
         return unknown("USD", "silicon.cost", error.message)
     return bill.figures["cost_per_die_usd"]
@@ -299,7 +337,15 @@ class Option:
 
 
 def compare(planned: Planned, progress: Progress = silent) -> list[Option]:
-    """The fastest chips of every width that somebody measured, at half to twice the context."""
+    """The fastest chips of every width that somebody measured, at half to twice the context.
+
+    Raises :class:`BadInput` for a chip package, whose width and context are its own.
+    """
+    if planned.model.package is not None:
+        raise BadInput(
+            "--pareto compares chips that are still to be chosen, not one that is compiled",
+            hint="plan its checkpoint instead",
+        )
     context = planned.outline.plan.context
     most = planned.model.architecture.context
     contexts = [c for c in (context // 2, context, 2 * context) if 1 <= c <= most]

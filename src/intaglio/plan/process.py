@@ -4,7 +4,7 @@ A file states each figure of ``UNITS`` once, with range, unit, grade, source and
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -124,8 +124,8 @@ def figure(values: Any, key: str, path: Path) -> Quantity:
         raise BadInput(f"{place}: unit must be {UNITS[key]}, not {found.unit}")
     if not is_number(found.year):
         raise BadInput(f"{place}: year must be a number, not {found.year!r}")
-    if not found.known:
-        return found
+    if not found.known:  # the reason is read far from the file: it names what nobody knows
+        return replace(found, blocked_by=f"{place}: {found.blocked_by}")
     low, high = found.bounds
     if low <= 0:
         raise BadInput(f"{place}: must be more than 0, not {low:g}")

@@ -79,6 +79,8 @@ def read_target(path: Path) -> dict[str, Any]:
     for key in ("name", "title"):
         if not isinstance(values[key], str) or not values[key].strip():
             raise BadInput(f"{path.name}: {key} must be a text, not {values[key]!r}")
+        if not values[key].isprintable():
+            raise BadInput(f"{path.name}: {key} must be a text in one line, not {values[key]!r}")
     node = values["node"]
     if node is not None and not (is_number(node) and node > 0):
         raise BadInput(f"{path.name}: node must be a length in nm or null, not {node!r}")
@@ -126,7 +128,8 @@ def target(name: str) -> Target:
 
 def read_rows(values: Mapping[str, Any], path: Path) -> int:
     """Rows that a layer's groups share, from what a target's file states."""
-    rows = quantity(values["rows_per_layer"], f"{path.name}: rows_per_layer").number
+    stated = quantity(values["rows_per_layer"], f"{path.name}: rows_per_layer")
+    rows = stated.value
     if not isinstance(rows, int) or rows < 4:
         raise BadInput(f"{path.name}: rows_per_layer must be an integer from 4, not {rows}")
     return rows

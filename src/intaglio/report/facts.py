@@ -111,8 +111,9 @@ def gather(name: str, options: PlanOptions | None = None, *, progress: Progress 
 
 def bill_of(planned: Planned) -> tuple[Bill | None, str]:
     """What the chip costs beside other machines; where that has no answer, why."""
-    subject, process = subject_of(planned), planned.process
+    process = planned.process
     try:
+        subject = subject_of(planned)
         terms = terms_of(process, planned.options)
         made = cost(subject.chip, process, process.node, terms)
         rows = baselines(subject.work, made.inputs["utilisation"])

@@ -10,6 +10,7 @@ from intaglio.report.words import number, worst_of
 from intaglio.silicon.baselines import Baseline, Rate, machines
 from intaglio.silicon.derived import derive
 from intaglio.silicon.physical import KINDS
+from intaglio.silicon.several import CUT_KINDS
 from intaglio.silicon.turnaround import TITLES
 
 SHOWN = ("hc1", "h200")
@@ -68,13 +69,8 @@ def kinds(facts: Facts) -> list[dict[str, Any]]:
     found = [
         {"words": words, "q": figures[f"area_{kind}"],
          "share": share(figures[f"area_{kind}"].number, whole)}
-        for kind, words in KINDS.items() if f"area_{kind}" in figures
+        for kind, words in {**KINDS, **CUT_KINDS}.items() if f"area_{kind}" in figures
     ]  # fmt: skip
-    rest = whole - sum(row["q"].number for row in found)
-    if rest > 1e-6 * whole:
-        q = Quantity(rest, "mm2", figures["area_mm2"].grade, "silicon.several, nominal")
-        found.append({"words": "links, pad rings of further dies", "q": q,
-                      "share": share(rest, whole)})  # fmt: skip
     found.sort(key=lambda row: -row["share"])
     top = found[0]["share"]
     return [{**row, "width": share(row["share"], top)} for row in found if row["share"] >= 0.05]

@@ -1,5 +1,6 @@
 """A chain of steps, each of which waits for the last: what latency is worth to an agent."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from intaglio.quantity import Quantity
 from intaglio.silicon.derived import Figure, derive
 
 SOURCE = "silicon.agents"
+MOST_STEPS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,9 @@ class Chain:
         for name in ("steps", "prompt", "output"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not self.outside >= 0:
+        if self.steps > MOST_STEPS:
+            raise BadInput(f"steps must be at most {MOST_STEPS:,}, not {self.steps:,}")
+        if not 0 <= self.outside < math.inf:
             raise BadInput(f"seconds outside must be at least 0, not {self.outside:g}")
 
 
@@ -100,7 +104,7 @@ def tokens_in(runner: Runner, seconds: float, prompt: int) -> int:
 
     Raises :class:`BadInput` where the prompt alone takes longer.
     """
-    if not seconds > 0:
+    if not 0 < seconds < math.inf:
         raise BadInput(f"seconds of a step must be positive, not {seconds:g}")
     left = seconds - prompt / runner.prompt_rate.number
     count = round(left * runner.rate.number)

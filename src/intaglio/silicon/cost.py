@@ -31,6 +31,7 @@ FROM_PROCESS = (
     "wafer_price", "wafer_diameter", "defect_density", "mask_set", "programmable_mask",
     "programmable_layers", "package_price", "reticle",
 )  # fmt: skip
+ONE_DIE = exactly(1.0, "die", "a chip that no plan cuts")
 
 
 class Figures(Protocol):
@@ -44,12 +45,14 @@ class Chip:
     """What cost needs of a chip.
 
     ``area``: mm² of silicon, all dies together. ``one_user`` and ``all_users``: tokens/s and W
-    with one user alone, and with the pipeline full.
+    with one user alone, and with the pipeline full. ``dies``: that the plan cuts it into, or None
+    for as few as the area takes.
     """
 
     area: Quantity
     one_user: tuple[Quantity, Quantity]
     all_users: tuple[Quantity, Quantity]
+    dies: Quantity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,9 @@ def cost(chip: Chip, process: Figures, node: float, terms: Terms | None = None) 
 def inputs_of(chip: Chip, process: Figures, node: float, terms: Terms) -> dict[str, Quantity]:
     """Everything a cost is computed from, with the terms' changes in it."""
     inputs = {name: process[name] for name in FROM_PROCESS}
-    inputs |= packaging() | {"design_cost": design_cost(node), "area": chip.area}
+    inputs |= packaging()
+    inputs |= {"design_cost": design_cost(node), "area": chip.area,
+               "cut": chip.dies or ONE_DIE}  # fmt: skip
     inputs |= {name: q for name, q in economics().items() if name != "prompt_share"}
     for mode in MODES:
         inputs[f"{mode}_rate"], inputs[f"{mode}_watts"] = getattr(chip, mode)
@@ -152,7 +157,8 @@ def money(v: Mapping[str, float], terms: Terms) -> dict[str, float]:
     """The figures of a cost, by plain arithmetic."""
     limit = v["reticle"] if terms.die is None else terms.die
     silicon = v["area"] * (1 + terms.redundancy.area)
-    dies = silicon if math.isnan(silicon) else float(max(math.ceil(silicon / limit), 1))
+    fewest = silicon / limit
+    dies = fewest if math.isnan(fewest) else float(max(math.ceil(fewest), round(v["cut"])))
     area = silicon / dies
     gross = gross_dies(area, v["wafer_diameter"])
     share = die_yield(

@@ -1,8 +1,8 @@
 """Derived figures: what a model makes of quantities, with range, grade and what moves it most."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from intaglio.quantity import GRADES, Quantity, spread
@@ -18,6 +18,8 @@ TOGETHER = {
     "mask_set": "masks", "programmable_mask": "masks",
 }  # fmt: skip
 """Inputs that were derived from each other or scaled by one rule: they err as one."""
+
+NO_NUMBER = "the inputs leave no number"
 
 Model = Callable[[Mapping[str, float]], Mapping[str, float]]
 
@@ -60,7 +62,7 @@ def derive(
 
     nominal = model({**{name: q.number for name, q in known.items()}, **blind})
     ranges = spread(complete, known, TOGETHER)
-    reason = "; ".join(str(inputs[name].blocked_by) for name in blind)
+    reason = "; ".join(str(inputs[name].blocked_by) for name in blind) or NO_NUMBER
     return {
         name: unknown(unit, source, reason)
         if math.isnan(nominal[name])
@@ -74,6 +76,29 @@ def derive(
         )
         for name, unit in units.items()
     }  # fmt: skip
+
+
+def nested(made: Mapping[str, Figure], names: Sequence[str]) -> dict[str, Figure]:
+    """The figures, those of ``names`` with ends that grow as they do: each is a part of the next.
+
+    Inputs that err independently are combined for each figure alone, which may leave a part with a
+    higher end than its whole. The range that is too narrow is widened to the other's end.
+    """
+    found, high = dict(made), -math.inf
+    for name in names:
+        high = max(high, found[name].quantity.bounds[1])
+        found[name] = ending(found[name], found[name].quantity.bounds[0], high)
+    low = math.inf
+    for name in reversed(names):
+        low = min(low, found[name].quantity.bounds[0])
+        found[name] = ending(found[name], low, found[name].quantity.bounds[1])
+    return found
+
+
+def ending(figure: Figure, low: float, high: float) -> Figure:
+    """A figure with other ends."""
+    corners = figure.corners and (min(figure.corners[0], low), max(figure.corners[1], high))
+    return replace(figure, quantity=replace(figure.quantity, low=low, high=high), corners=corners)
 
 
 def unknown(unit: str, source: str, reason: str) -> Figure:

@@ -14,7 +14,7 @@ from intaglio.plan.tiling import FabricPlan
 from intaglio.quantity import Quantity
 from intaglio.silicon.blocks import Part, parts
 from intaglio.silicon.circuits import assumptions
-from intaglio.silicon.derived import Figure, derive
+from intaglio.silicon.derived import Figure, derive, nested
 from intaglio.silicon.fabric import (
     Inputs,
     best_cell,
@@ -56,6 +56,9 @@ POWER_UNITS = {
     "hottest_w_per_mm2": "W/mm2", "hottest_single_w_per_mm2": "W/mm2",
     "femtojoule_per_weight": "fJ",
 }  # fmt: skip
+POWERS = ("leakage_w", "power_w", "power_all_w", "power_full_w")
+"""Each a part of the next."""
+
 SPEED_UNITS = {
     "tokens_per_second_per_user": "1/s", "tokens_per_second_all": "1/s",
     "tokens_per_second_full": "1/s", "tokens_per_second_end_to_end": "1/s",
@@ -411,5 +414,5 @@ def figures(outline: "Outline", process: "Process", choices: Choices | None = No
     silicon.seat = process["user_area"].known
     silicon.choose({name: q.number for name, q in inputs.items()})
     units = {**AREA_UNITS, **POWER_UNITS, **SPEED_UNITS}
-    made = derive(silicon.figures, inputs, units, source(process))
+    made = nested(derive(silicon.figures, inputs, units, source(process)), POWERS)
     return Physical(outline, process, choices, silicon, inputs, made)

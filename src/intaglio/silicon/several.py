@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from intaglio.golden.number import RESIDUAL
-from intaglio.silicon.derived import Figure, derive
+from intaglio.silicon.derived import Figure, derive, nested
 from intaglio.silicon.partition import Partition, Station, partition
+from intaglio.silicon.physical import POWERS
 
 if TYPE_CHECKING:
     from intaglio.plan.outline import Outline
@@ -23,14 +24,17 @@ FROM_LINKS = ("link_bandwidth", "link_energy", "link_latency", "link_area")
 BANDWIDTH = 2.0
 """Tbit/s of a link to a neighbour: a residual takes about as long as the link's latency."""
 UNITS = {
-    "dies": "die", "area_mm2": "mm2", "die_mm2": "mm2", "link_seconds": "s", "link_w": "W",
-    "link_lanes": "1",
-    "tokens_per_second_per_user": "1/s", "tokens_per_second_end_to_end": "1/s",
+    "dies": "die", "area_mm2": "mm2", "die_mm2": "mm2", "area_pads": "mm2", "area_links": "mm2",
+    "link_seconds": "s", "link_w": "W",
+    "link_lanes": "1", "tokens_per_second_per_user": "1/s", "tokens_per_second_end_to_end": "1/s",
     "tokens_per_second_all": "1/s", "tokens_per_second_full": "1/s",
     "prompt_tokens_per_second": "1/s", "first_token_seconds": "s",
     "power_w": "W", "power_all_w": "W", "power_full_w": "W",
     "millijoule_per_token": "mJ", "millijoule_per_token_full": "mJ",
 }  # fmt: skip
+CUT_KINDS = {"links": "links between dies"}
+"""What the area of several dies has beside the kinds of one."""
+
 Numbers = Mapping[str, float]
 
 
@@ -50,8 +54,12 @@ def several(physical: "Physical", limit: float) -> Several:
     process = physical.process
     inputs = {**physical.inputs, **{name: process[name] for name in FROM_LINKS}}
     source = f"silicon.several: silicon.physical, links of {BANDWIDTH:g} Tbit/s, {process.name}"
+    cut = cut_at(physical, limit, {name: q.number for name, q in inputs.items()})
     made = derive(lambda x: figures(physical, limit, x), inputs, UNITS, source)
-    return Several(cut_at(physical, limit, {n: q.number for n, q in inputs.items()}), made)
+    leak = {"leakage_w": physical.figures["leakage_w"]}
+    made = {name: figure for name, figure in nested({**made, **leak}, POWERS).items()
+            if name in UNITS}  # fmt: skip
+    return Several(cut, made)
 
 
 def room_of(limit: float, x: Numbers) -> float:
@@ -96,18 +104,23 @@ def figures(physical: "Physical", limit: float, x: Numbers) -> dict[str, float]:
     first = cycles.first / clock + link + (cycles.prompt - 1) * within
     ring = 2 * x["pad_ring"]
     dies = [(math.sqrt(die.area) + ring) ** 2 for die in cut.dies]
-    rates = {"": 1 / token, "_full": max(physical.choices.issue_rate / interval, 1 / token)}
-    rates["_all"] = min(rates["_full"], physical.outline.plan.slots / token)
+    issued = physical.choices.issue_rate
+    first += (cycles.prompt - 1) * interval * (1 / issued - 1)
+    full = issued * max(1 / interval, 1 / token)
+    rates = {"": min(1 / token, full), "_full": full}
+    rates["_all"] = min(full, rates[""] * physical.outline.plan.slots)
     carried = cut.crossing_bits(residual) * x["link_energy"] * 1e-9  # mJ
     energy = own["dynamic_millijoule"] + carried
     watts = {name: energy * rate / 1e3 + own["leakage_w"] for name, rate in rates.items()}
     return {
         "dies": float(len(dies)), "area_mm2": sum(dies), "die_mm2": max(dies),
+        "area_pads": sum(dies) - cut.area,
+        "area_links": 2 * BANDWIDTH * x["link_area"] * len(dies) if len(dies) > 1 else 0.0,
         "link_seconds": link, "link_w": carried * rates[""] / 1e3,
         "link_lanes": float(math.ceil(BANDWIDTH * 1e3 / x["link_bandwidth"])),
         "tokens_per_second_per_user": rates[""], "tokens_per_second_all": rates["_all"],
         "tokens_per_second_full": rates["_full"],
-        "tokens_per_second_end_to_end": cycles.output / (first + (cycles.output - 1) * token),
+        "tokens_per_second_end_to_end": cycles.output / (first + (cycles.output - 1) / rates[""]),
         "prompt_tokens_per_second": cycles.prompt / first, "first_token_seconds": first,
         "power_w": watts[""], "power_all_w": watts["_all"], "power_full_w": watts["_full"],
         "millijoule_per_token": watts[""] / rates[""] * 1e3,

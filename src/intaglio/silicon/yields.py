@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from intaglio.errors import BadInput
 
 MODELS = ("murphy", "negative-binomial")
+MOST_REPAIRS = 150
+"""Defects that spares may repair on a die: a bound of the arithmetic, far above any die's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,8 @@ class Redundancy:
         for name in ("repairable", "area"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"{name} share must be from 0 to 1, not {getattr(self, name):g}")
-        if self.repairs < 0:
-            raise BadInput(f"repairs must be at least 0, not {self.repairs}")
+        if not 0 <= self.repairs <= MOST_REPAIRS:
+            raise BadInput(f"repairs must be from 0 to {MOST_REPAIRS}, not {self.repairs}")
 
 
 def check_model(name: str) -> None:
