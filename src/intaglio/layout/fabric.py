@@ -119,7 +119,8 @@ def band_cell(
     width = columns * g.column
     draw_taps(pen, g, columns, 0, r)
     pen.place(below, 0, g.strip, (columns // 2, rows // 2), (2 * g.column, 2 * g.row))
-    ends = (-r["poly.8"], width + r["poly.8"])
+    over = overhang(g, r) + r["poly.8"]
+    ends = (-over, width + over)
     low, high = gate(r)
     for low_end, high_end in ((low, high), (g.row - high, g.row - low)):
         pen.box("poly", ends, (g.strip + low_end, g.strip + high_end), (1, rows), (0, g.row))
@@ -127,14 +128,20 @@ def band_cell(
         y = around(g.strip + g.first + line * g.line, g.line_width)
         pen.box("met1", (0, width), y, (1, rows), (0, g.row))
     outside = r["licon.1"] // 2 + r["licon.5c"] + r["nsd.5a"]
-    pen.box("nsdm", sides(width, r), (g.strip - outside, g.strip + rows * g.row + outside))
+    pen.box("nsdm", sides(g, width, r), (g.strip - outside, g.strip + rows * g.row + outside))
     cells[name] = pen.cell
     return pen.cell
 
 
-def sides(width: int, r: Rules) -> tuple[int, int]:
+def overhang(g: Geometry, r: Rules) -> int:
+    """How far the outer columns' diffusions reach beyond the array's sides."""
+    return max(r["difftap.2"] - g.column, 0) // 2
+
+
+def sides(g: Geometry, width: int, r: Rules) -> tuple[int, int]:
     """Left and right end of an implant over an array of that width."""
-    return -r["difftap.2"] // 2 - r["nsd.5a"], width + r["difftap.2"] // 2 + r["nsd.5a"]
+    over = overhang(g, r) + max(r["nsd.5a"], r["licon.7"] + r["psd.5b"])
+    return -over, width + over
 
 
 def draw_taps(pen: Pen, g: Geometry, columns: int, bottom: int, r: Rules) -> None:
@@ -142,7 +149,7 @@ def draw_taps(pen: Pen, g: Geometry, columns: int, bottom: int, r: Rules) -> Non
     width, y = columns * g.column, bottom + g.strip // 2
     left = (-r["licon.7"], width + r["licon.7"])
     pen.box("tap", left, around(y, tap_height(r)))
-    pen.box("psdm", sides(width, r), around(y, max(tap_height(r) + 2 * r["psd.5b"], r["psd.1"])))
+    pen.box("psdm", sides(g, width, r), around(y, max(tap_height(r) + 2 * r["psd.5b"], r["psd.1"])))
     pen.box("li1", (0, width), around(y, r["licon.1"]))
     pen.box("met1", (0, width), around(y, g.line_width))
     pitch = (2 * g.column, 0)
