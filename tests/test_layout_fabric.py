@@ -1,5 +1,7 @@
 """Tiles: contacts as other programs read them, and the design rules by klayout."""
 
+from dataclasses import replace
+
 import gdstk
 import numpy as np
 import pytest
@@ -143,14 +145,19 @@ def test_a_tile_keeps_the_rule(drawn, rule):
     assert violations(kdb, drawn, rule) == 0
 
 
-@pytest.mark.parametrize("rule", CHECKED, ids=lambda rule: rule.name)
-def test_a_rule_of_twice_the_value_is_broken(drawn, rule):
-    """The checks can fail: where a rule is met with room to spare, ten times the value must."""
-    from dataclasses import replace
+TIGHT = (
+    "poly.1a", "poly.8", "licon.1", "licon.11", "li.1", "li.5", "li.6", "ct.1", "ct.2",
+    "m1.2", "m1.4", "via.1a", "via.4a", "via.5a", "m2.1", "m2.4", "m2.5", "nsd.5a", "psd.5b",
+    "difftap.3",
+)  # fmt: skip
 
+
+@pytest.mark.parametrize("name", TIGHT)
+def test_a_rule_two_grid_steps_stricter_is_broken(drawn, name):
+    """The checks can fail, and the cell is as small as these rules allow."""
     kdb = pytest.importorskip("klayout.db")
-    stricter = replace(rule, value=max(rule.value, 20) * 20)
-    assert violations(kdb, drawn, stricter) > 0
+    rule = RULES.rules[name]
+    assert violations(kdb, drawn, replace(rule, value=rule.value + 2 * RULES.grid)) > 0
 
 
 def test_every_shape_is_on_the_grid(drawn):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import gdstk
@@ -41,18 +42,13 @@ def test_the_whole_model_comes_back(masks):
     assert list(differences(MODEL, read.model, PLAN)) == []
 
 
-def test_no_weight_stands_in_another_form(masks, copy, tmp_path):
-    other = mixed_model(4)
-    assert make_plan(other, base=PLAN).head == PLAN.head
+def test_the_data_sheet_holds_the_shape_and_nothing_else(masks):
     sheet = json.loads((masks / "die.json").read_text())
     assert set(sheet) == {"format", "process", "programmable", "shape", "arrays", "roms"}
-    text = json.dumps(sheet)
-    assert not any(name in text for name in ("codes", MODEL.hash(), "epsilon\": "))
+    assert sheet["shape"] == json.loads(json.dumps(PLAN.as_dict()))
 
 
 def test_masks_of_two_models_of_a_shape_share_sheet_and_base(masks, tmp_path):
-    from dataclasses import replace
-
     head = replace(MODEL.head, codes=MODEL.head.codes ^ 1)
     other = replace(MODEL, head=head, embedding=MODEL.embedding[::-1].copy())
     folder = tmp_path / "other"
@@ -95,7 +91,7 @@ def named(cell: tuple[str, int, int, int]) -> str:
     return "{}, row {}, lane {}, column {} ".format(*cell)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(cell=CELLS, kind=st.sampled_from(["missing", "doubled", "sideways", "between"]))
 def test_a_damaged_contact_is_named_by_its_cell(masks, tmp_path_factory, cell, kind):
     folder = Path(shutil.copytree(masks, tmp_path_factory.mktemp("damaged") / "masks"))
@@ -114,7 +110,7 @@ def test_a_damaged_contact_is_named_by_its_cell(masks, tmp_path_factory, cell, k
         read_masks(folder)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(cell=CELLS, code=st.integers(0, 15))
 def test_a_contact_on_another_line_is_named(masks, tmp_path_factory, cell, code):
     """A sign that changes contradicts the column's start value; a magnitude is another model."""

@@ -508,3 +508,67 @@ def entry(
         "where": name, "row": row, "lane": lane, "column": column,
         "expected": values[0], "found": values[1],
     }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Two sets of masks of one shape: contacts altogether, those that stand in one only, files."""
+
+    contacts: int
+    changed: int
+    files: int
+    changed_files: int
+
+
+def compare_masks(first: Path, second: Path, progress: Progress | None = None) -> Compared:
+    """Take two chips' masks from each other (XOR), shape by shape.
+
+    Raises :class:`Mismatch` naming what differs where anything but the programmable layer does:
+    their data sheets, or a layer of a base cell. A tile's file must hold nothing else.
+    """
+    sheets = read_sheet(first / SHEET), read_sheet(second / SHEET)
+    if sheets[0] != sheets[1]:
+        keys = sorted(key for key in sheets[0] if sheets[0][key] != sheets[1].get(key))
+        raise Mismatch(
+            f"{first} and {second}: not masks of one shape: their data sheets differ in "
+            f"{', '.join(keys) or 'their keys'}",
+            hint="compile one of the two with --base",
+        )
+    try:
+        compare_bases(first / BASE, second / BASE, sheets[0]["process"])
+        layers = read_layers(sheets[0]["process"], sheets[0]["programmable"])
+        names = [tile["file"] for array in sheets[0]["arrays"] for tile in array["tiles"]]
+        total = changed = files = 0
+        for number, name in enumerate(names):
+            both = [keys_of(read_contacts(inside(place, name), layers)) for place in (first, second)]
+            odd = len(np.setxor1d(both[0], both[1]))
+            total, changed, files = total + len(both[0]), changed + odd, files + (odd > 0)
+            if progress:
+                progress((number + 1) / len(names), name)
+        return Compared(total, changed, len(names), files)
+    except IntaglioError:
+        raise
+    except UNREADABLE as error:
+        raise BadPackage(f"{first / SHEET}: damaged: {error!r}", hint=AGAIN) from None
+
+
+def keys_of(corners: np.ndarray) -> np.ndarray:
+    """Corners as one number each."""
+    return corners[:, 0] << 32 | corners[:, 1] & 0xFFFFFFFF
+
+
+def compare_bases(first: Path, second: Path, process: str) -> None:
+    """Raise :class:`Mismatch` unless two files of base cells hold the same shapes."""
+    if first.is_file() and second.is_file() and first.read_bytes() == second.read_bytes():
+        return
+    cells = [{cell.name: cell for cell in read_library(path).cells} for path in (first, second)]
+    if odd := sorted({*cells[0]} ^ {*cells[1]}):
+        raise Mismatch(f"{first} and {second}: cell {odd[0]} is in one only")
+    values = read_yaml(Path(str(files("intaglio") / "layout" / f"{process}.yaml")))
+    for name in sorted(cells[0]):
+        for layer, numbers in values["layers"].items():
+            shapes = [
+                np.unique(boxes(own[name], tuple(numbers["gds"])), axis=0) for own in cells
+            ]
+            if not np.array_equal(*shapes):
+                raise Mismatch(f"{first} and {second}: cell {name} differs on layer {layer}")
