@@ -23,10 +23,18 @@ def mixed_model(seed: int = 3) -> IntModel:
     return random_model(seed, random_architecture(vocabulary=90), **MODEL_FORMS)
 
 
+def open_cell(path: Path, start: str = "") -> tuple[gdstk.Library, gdstk.Cell]:
+    """A file, and its first cell whose name starts so."""
+    library = gdstk.read_oas(path)
+    for cell in library.cells:
+        if isinstance(cell, gdstk.Cell) and cell.name.startswith(start):
+            return library, cell
+    raise AssertionError(f"{path} has no cell {start}")
+
+
 def read_corners(path: Path) -> np.ndarray:
     """Lower left corner of every contact of a file, nm, by gdstk alone."""
-    (cell,) = gdstk.read_oas(path).cells
-    cell.flatten()
+    _, cell = open_cell(path)
     found = []
     for polygon in cell.polygons:
         assert (polygon.layer, polygon.datatype) == LAYER

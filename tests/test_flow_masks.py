@@ -4,9 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
+import gdstk
 import numpy as np
 import pytest
-from mask_files import read_corners, write_corners
+from mask_files import open_cell, read_corners, write_corners
 from tiny_chip import QUICK, PlayedChip, quick_emit, tiny_checkpoint
 
 from intaglio.errors import BadInput, Mismatch
@@ -81,11 +82,8 @@ def test_the_base_die_is_the_same_for_two_models_of_a_shape(home):
 
 
 def test_a_difference_in_the_base_die_is_named(home):
-    import gdstk
-
     path = home / "other" / "masks" / "base.oas"
-    library = gdstk.read_oas(path)
-    cell = next(cell for cell in library.cells if cell.name.startswith("unit_"))
+    library, cell = open_cell(path, "unit_")
     cell.add(gdstk.rectangle((0, 0), (1, 1), layer=66, datatype=20))
     library.write_oas(path)
     with pytest.raises(Mismatch, match=r"cell \w+ differs on layer poly"):
@@ -138,12 +136,13 @@ def test_a_changed_contact_is_found_against_the_package(home):
 
 
 def test_what_cannot_be_done_is_told(home):
+    sheet = json.loads((home / "other" / "masks" / "die.json").read_text())
+    sheet["shape"]["slots"] += 1
+    (home / "loose").mkdir()
+    shutil.copytree(home / "other" / "masks", home / "loose" / "masks")
+    (home / "loose" / "masks" / "die.json").write_text(json.dumps(sheet))
     with pytest.raises(BadInput, match="not of the shape"):
-        plan = json.loads((home / "other" / "masks" / "die.json").read_text())
-        plan["shape"]["slots"] += 1
-        (home / "other" / "masks" / "die.json").write_text(json.dumps(plan))
-        shutil.copytree(home / "other" / "masks", home / "loose")
-        read_chip(home / "loose", against=home / "chip")
+        read_chip(home / "loose" / "masks", against=home / "chip")
     with pytest.raises(BadInput, match=r"tokenizer: missing: a chip package needs"):
-        read_chip(home / "loose", output=home / "back")
+        read_chip(home / "loose" / "masks", output=home / "back")
     assert not (home / "back").exists()

@@ -39,7 +39,9 @@ def test_rows_stand_above_a_strip_per_band():
 
 
 def test_what_cannot_be_drawn_is_refused():
-    with pytest.raises(BadInput, match=r"^a row of 2 lines is too low for two transistors \(4 or more\)$"):
+    with pytest.raises(
+        BadInput, match=r"^a row of 2 lines is too low for two transistors \(4 or more\)$"
+    ):
         geometry(2, RULES)
     with pytest.raises(BadInput, match=r"^cell must be one of select, signed, not 'x'$"):
         line_count("x", 3)

@@ -104,14 +104,14 @@ def drawn(request, tmp_path_factory):
 def violations(kdb, layers, rule) -> int:
     """How often a rule is broken."""
     own, value = layers[rule.layer], rule.value
-    other = layers[rule.of] if rule.of else None
+    other = layers[rule.of] if rule.of else kdb.Region()
     if rule.check == "width":
         return own.width_check(value).count()
     if rule.check == "area":
         return sum(polygon.area() < value for polygon in own.each())
     if rule.check == "size":
         return sum({p.bbox().width(), p.bbox().height()} != {value} for p in own.each())
-    if rule.check == "spacing" and other is None:
+    if rule.check == "spacing" and rule.of is None:
         both = (own + layers["tap"]).merged() if rule.layer == "diff" else own
         return both.space_check(value).count()
     if rule.check == "spacing":

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mask_files import RULES, mixed_model, read_corners, write_corners
+from mask_files import RULES, mixed_model, open_cell, read_corners, write_corners
 
 from intaglio.errors import BadPackage, Mismatch
 from intaglio.layout.cell import geometry
@@ -101,7 +101,7 @@ def test_a_damaged_contact_is_named_by_its_cell(masks, tmp_path_factory, cell, k
         corners = np.delete(corners, index, 0)
     elif kind == "doubled":
         step = g.line if code == 0 else -g.line
-        corners = np.concatenate([corners, corners[index : index + 1] + (0, step)])
+        corners = np.concatenate([corners, corners[index : index + 1] + np.array([0, step])])
     else:
         corners[index] += (RULES.grid, 0) if kind == "sideways" else (0, g.line // 2)
     write_corners(path, corners)
@@ -142,8 +142,10 @@ def test_a_contact_on_another_line_is_named(masks, tmp_path_factory, cell, code)
 def test_a_stray_contact_is_told(copy):
     path = copy / "layers.0.q.0.0.oas"
     corners = read_corners(path)
-    write_corners(path, np.concatenate([corners, corners[:1] + (0, -250)]))
-    with pytest.raises(Mismatch, match=r"is on no crossing; the cell nearest to it is layers\.0\.q"):
+    write_corners(path, np.concatenate([corners, corners[:1] + np.array([0, -250])]))
+    with pytest.raises(
+        Mismatch, match=r"is on no crossing; the cell nearest to it is layers\.0\.q"
+    ):
         read_masks(copy)
 
 
@@ -152,14 +154,14 @@ def damaged(path: Path) -> None:
 
 
 def foreign_layer(path: Path) -> None:
-    library = gdstk.read_oas(path)
-    library.cells[0].add(gdstk.rectangle((0, 0), (1, 1), layer=68, datatype=20))
+    library, cell = open_cell(path)
+    cell.add(gdstk.rectangle((0, 0), (1, 1), layer=68, datatype=20))
     library.write_oas(path)
 
 
 def large_contact(path: Path) -> None:
-    library = gdstk.read_oas(path)
-    library.cells[0].add(gdstk.rectangle((0, 0), (1, 1), layer=67, datatype=44))
+    library, cell = open_cell(path)
+    cell.add(gdstk.rectangle((0, 0), (1, 1), layer=67, datatype=44))
     library.write_oas(path)
 
 

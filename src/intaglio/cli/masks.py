@@ -110,6 +110,6 @@ def diff(
         return
     say("the base die is the same: only the programmable layer differs")
     say(
-        f"  {found.changed:,} contacts stand in one of the two only, of {found.contacts:,} in each; "
-        f"{found.changed_files} of {found.files} files"
+        f"  {found.changed:,} contacts stand in one of the two only, of {found.contacts:,} in "
+        f"each; {found.changed_files} of {found.files} files"
     )

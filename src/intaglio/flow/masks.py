@@ -147,7 +147,7 @@ def refuse_without_tokenizer(folder: Path) -> None:
     place = folder.resolve().parent / "tokenizer"
     if not place.is_dir():
         raise BadInput(
-            f"{place}: missing: a chip package needs the model's tokenizer, which masks do not hold",
+            f"{place}: missing: a chip package needs a tokenizer, which masks do not hold",
             hint="put the package's folder tokenizer beside the masks, or leave out --output",
         )
 

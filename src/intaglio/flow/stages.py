@@ -1,4 +1,4 @@
-"""Stages after compile, put into a package that exists: small files beside the manifest, or a folder.
+"""Stages after compile, put into a package: small files beside the manifest, or a folder.
 
 At any moment, even if the machine stops, the package is whole: a stage leaves the manifest before
 its files change and comes back when the new ones are there. Unlisted files beside the manifest are

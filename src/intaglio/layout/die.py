@@ -91,9 +91,7 @@ def write_base(made: list[Tile], path: Path, r: Rules) -> None:
     library.write_oas(path, compression_level=6)
 
 
-def sheet(
-    plan: ChipPlan, made: dict[str, Rom], cut: dict[str, list[Tile]], r: Rules
-) -> str:
+def sheet(plan: ChipPlan, made: dict[str, Rom], cut: dict[str, list[Tile]], r: Rules) -> str:
     """The base die's data sheet: its shape, and which tile holds what; nothing of a model."""
     values = {
         "format": FORMAT,

@@ -59,9 +59,7 @@ class Tile:
         )
         part = codes[:, lanes, columns].transpose(1, 0, 2)
         rows = self.array.rows
-        padded = np.zeros(
-            (self.lanes, rows + rows % 2, self.columns + self.columns % 2), np.uint8
-        )
+        padded = np.zeros((self.lanes, rows + rows % 2, self.columns + self.columns % 2), np.uint8)
         padded[:, :rows, : self.columns] = part
         return padded
 

@@ -101,7 +101,7 @@ def blocks(contacts: Contacts, layer: tuple[int, int]) -> Iterator[bytes]:
 def records(
     contacts: Contacts, part: slice, place: tuple[int, int], first: bytes
 ) -> tuple[bytes, tuple[int, int], bytes]:
-    """Records of some rows; where the next one is counted from; what is left of the first's head."""
+    """Records of some rows; where the next one is counted from; what the first of all still needs."""
     codes = contacts.codes[part]
     order = np.argsort(codes, axis=1, kind="stable").astype(np.int64)
     gaps = np.diff(order, axis=1, prepend=0)
@@ -113,8 +113,7 @@ def records(
     x, y = place
     heads = np.take_along_axis(order, np.minimum(ends - counts, codes.shape[1] - 1), 1).tolist()
     bottoms, columns = contacts.bottoms[part].tolist(), contacts.column
-    large = gaps > 127
-    wide = large.any(1).tolist()
+    wide = (gaps > 127).any(1).tolist()
     rows = zip(counts.tolist(), ends.tolist(), heads, bottoms, strict=True)
     for row, (row_counts, row_ends, row_heads, bottom) in enumerate(rows):
         squares = small[row].tobytes()
@@ -129,7 +128,7 @@ def records(
                 continue
             out.append(b"\5" + unsigned(count - 2) + grid)
             begin = end - count + 1
-            if wide[row] and large[row, begin:end].any():
+            if wide[row] and gaps[row, begin:end].max() > 127:
                 out.extend(unsigned(gap) for gap in gaps[row, begin:end].tolist())
             else:
                 out.append(squares[begin:end])

@@ -50,8 +50,8 @@ class Layers:
 class Crossings:
     """Where a base array can hold contacts; nm, ascending.
 
-    ``columns``: int64 [columns, 2], left and right of a stub. ``lines``: int64 [lines, 2], lower and
-    upper end of every product line. ``stubs``: int64 [rows, columns, 2], lower and upper end.
+    ``columns``: int64 [columns, 2], left and right of a stub. ``lines``: int64 [lines, 2], lower
+    and upper end of every product line. ``stubs``: int64 [rows, columns, 2], lower and upper end.
     ``first``: int64 [rows], each row's lowest line. ``count``: lines of a row.
     """
 
@@ -112,21 +112,22 @@ def read_layers(process: str, programmable: str) -> Layers:
     return Layers(numbers[programmable], numbers[LINES], numbers[STUBS], contact)
 
 
-def read_library(path: Path) -> gdstk.Library:
-    """A layout file. Raises :class:`BadPackage` where it is missing or damaged."""
+def read_cells(path: Path) -> list[gdstk.Cell]:
+    """The cells of a layout file. Raises :class:`BadPackage` where it is missing or damaged."""
     if not path.is_file():
         raise BadPackage(f"{path}: missing", hint=AGAIN)
     try:
-        return gdstk.read_oas(path, unit=1e-6)
+        cells = gdstk.read_oas(path, unit=1e-6).cells
     except UNREADABLE as error:
         raise BadPackage(f"{path}: not an OASIS file: {error}", hint=AGAIN) from None
+    return [cell for cell in cells if isinstance(cell, gdstk.Cell)]
 
 
 def read_arrays(
     folder: Path, sheet: dict[str, Any], layers: Layers, progress: Progress | None
 ) -> dict[str, np.ndarray]:
     """The codes of every array by name: uint8 [rows, lanes, columns]."""
-    cells = {cell.name: cell for cell in read_library(folder / BASE).cells}
+    cells = {cell.name: cell for cell in read_cells(folder / BASE)}
     known: dict[str, Crossings] = {}
     found: dict[str, np.ndarray] = {}
     for number, array in enumerate(sheet["arrays"]):
@@ -229,7 +230,7 @@ def find_crossings(cell: gdstk.Cell, layers: Layers, count: int) -> Crossings:
 
 def read_contacts(path: Path, layers: Layers) -> np.ndarray:
     """Every contact of a tile's file, by its lower left corner: int64 [contacts, 2], nm."""
-    tops = read_library(path).cells
+    tops = read_cells(path)
     if len(tops) != 1 or tops[0].references or tops[0].paths or tops[0].labels:
         raise BadPackage(f"{path}: must hold one cell of contacts and nothing else", hint=AGAIN)
     found = [np.zeros((0, 2), np.int64)]
@@ -248,7 +249,7 @@ def read_contacts(path: Path, layers: Layers) -> np.ndarray:
                 f"{path}: a contact must be {layers.contact} nm wide and high, not "
                 f"{right - left} by {high - low}"
             )
-        found.append(offsets(polygon) + (left, low))
+        found.append(offsets(polygon) + np.array([left, low]))
     return np.concatenate(found)
 
 
@@ -333,9 +334,7 @@ def nearest(corner: np.ndarray, where: Crossings, side: int) -> tuple[int, int]:
 class Assembly:
     """Puts a model together from the codes of all arrays."""
 
-    def __init__(
-        self, plan: ChipPlan, roms: dict[str, Any], codes: dict[str, np.ndarray]
-    ) -> None:
+    def __init__(self, plan: ChipPlan, roms: dict[str, Any], codes: dict[str, np.ndarray]) -> None:
         self.plan, self.roms, self.codes = plan, roms, codes
 
     def model(self) -> IntModel:
@@ -540,7 +539,9 @@ def compare_masks(first: Path, second: Path, progress: Progress | None = None) -
         names = [tile["file"] for array in sheets[0]["arrays"] for tile in array["tiles"]]
         total = changed = files = 0
         for number, name in enumerate(names):
-            both = [keys_of(read_contacts(inside(place, name), layers)) for place in (first, second)]
+            both = [
+                keys_of(read_contacts(inside(place, name), layers)) for place in (first, second)
+            ]
             odd = len(np.setxor1d(both[0], both[1]))
             total, changed, files = total + len(both[0]), changed + odd, files + (odd > 0)
             if progress:
@@ -561,14 +562,12 @@ def compare_bases(first: Path, second: Path, process: str) -> None:
     """Raise :class:`Mismatch` unless two files of base cells hold the same shapes."""
     if first.is_file() and second.is_file() and first.read_bytes() == second.read_bytes():
         return
-    cells = [{cell.name: cell for cell in read_library(path).cells} for path in (first, second)]
+    cells = [{cell.name: cell for cell in read_cells(path)} for path in (first, second)]
     if odd := sorted({*cells[0]} ^ {*cells[1]}):
         raise Mismatch(f"{first} and {second}: cell {odd[0]} is in one only")
     values = read_yaml(Path(str(files("intaglio") / "layout" / f"{process}.yaml")))
     for name in sorted(cells[0]):
         for layer, numbers in values["layers"].items():
-            shapes = [
-                np.unique(boxes(own[name], tuple(numbers["gds"])), axis=0) for own in cells
-            ]
-            if not np.array_equal(*shapes):
+            shapes = [np.unique(boxes(own[name], tuple(numbers["gds"])), axis=0) for own in cells]
+            if not np.array_equal(shapes[0], shapes[1]):
                 raise Mismatch(f"{first} and {second}: cell {name} differs on layer {layer}")
