@@ -31,8 +31,8 @@ class Geometry:
     """Where things stand in an array of cells with so many product lines.
 
     ``column``: pitch of columns. ``row``: pitch of rows. ``line``: pitch of lines. ``first``:
-    centre of a row's lowest line above the row's lower edge. ``contact``: side of a contact. ``strip``:
-    height of the tap strip below every band of ``band`` rows.
+    centre of a row's lowest line above the row's lower edge. ``contact``: side of a contact.
+    ``strip``: height of the tap strip below every band of ``band`` rows.
     """
 
     lines: int

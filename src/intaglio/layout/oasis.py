@@ -101,7 +101,7 @@ def blocks(contacts: Contacts, layer: tuple[int, int]) -> Iterator[bytes]:
 def records(
     contacts: Contacts, part: slice, place: tuple[int, int], first: bytes
 ) -> tuple[bytes, tuple[int, int], bytes]:
-    """Records of some rows; where the next one is counted from; what the first of all still needs."""
+    """Records of some rows; where the next is counted from; what the first of all still needs."""
     codes = contacts.codes[part]
     order = np.argsort(codes, axis=1, kind="stable").astype(np.int64)
     gaps = np.diff(order, axis=1, prepend=0)
@@ -113,7 +113,7 @@ def records(
     x, y = place
     heads = np.take_along_axis(order, np.minimum(ends - counts, codes.shape[1] - 1), 1).tolist()
     bottoms, columns = contacts.bottoms[part].tolist(), contacts.column
-    wide = (gaps > 127).any(1).tolist()
+    wide = (gaps.max(1) > 127).tolist()
     rows = zip(counts.tolist(), ends.tolist(), heads, bottoms, strict=True)
     for row, (row_counts, row_ends, row_heads, bottom) in enumerate(rows):
         squares = small[row].tobytes()
