@@ -217,7 +217,7 @@ def find_crossings(cell: gdstk.Cell, layers: Layers, count: int) -> Crossings:
     if (np.diff(first) < count).any():
         raise ValueError(f"{cell.name}: two rows share a line")
     taken = row * len(lefts) + column
-    if len(np.unique(taken)) != len(taken) or len(taken) != len(first) * len(lefts):
+    if (np.bincount(taken, minlength=len(first) * len(lefts)) != 1).any():
         raise ValueError(f"{cell.name}: stubs must stand in whole rows and columns")
     stubs = np.zeros((len(first), len(lefts), 2), np.int64)
     stubs[row, column] = local[:, [1, 3]]
