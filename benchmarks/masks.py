@@ -49,9 +49,7 @@ def main(millions: float, columns: int | None) -> None:
         print(f"{written:,} codes in {count} tiles of {columns} columns")
         print(f"written  {rate / 1e6:.1f} M contacts/s (processor time), {bits:.2f} bits per code")
         print(f"entropy  {BITS:.2f} bits per code")
-        print(
-            f"8 B      {8e9 / rate / 60:.0f} minutes on a core, {8 * bits / 8:.1f} GB (projected)"
-        )
+        print(f"8 B      {8e9 / rate / 60:.0f} minutes of a core, {bits:.1f} GB (projected)")
         write_base([tile], Path(folder) / "base.oas", r)
         started = time.process_time()
         layers = read_layers("sky130", "mcon")

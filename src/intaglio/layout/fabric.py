@@ -10,7 +10,7 @@ from intaglio.layout.cell import Geometry, Pen, around, gate, geometry, tap_heig
 from intaglio.layout.oasis import Contacts
 from intaglio.layout.rules import Rules
 
-TILE_WIDTH = 1_000_000  # nm that a product line runs before it is driven again: line_reach, low end
+TILE_WIDTH = 2_000_000  # nm that a product line runs before it is driven again: line_reach
 TILE_HEIGHT = 2_000_000  # nm
 
 
