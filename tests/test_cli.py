@@ -412,6 +412,29 @@ def test_json_is_one_object_with_the_documented_keys(run, words):
     check_keys(words[0], ran.json)
 
 
+def test_masks_are_engraved_read_back_and_compared(run):
+    ran = run("masks", "engrave", "chip", "--json")
+    assert ran.code == 0
+    check_keys("masks engrave", ran.json | {"um2_per_weight": ran.json["um2_per_weight"]})
+    assert ran.json["um2_per_weight"]["all_in"] is None
+    read = run("masks", "read", "chip/masks", "--against", "chip", "--json")
+    check_keys("masks read", read.json)
+    assert read.json["hash"] == open_package(Path("chip")).hash
+    assert (read.code, read.json["equal"], read.json["differences"]) == (0, True, [])
+    diff = run("masks", "diff", "chip", "chip/masks", "--json")
+    check_keys("masks diff", diff.json)
+    assert diff.json["changed"] == 0
+    assert "equal to chip" in run("masks", "read", "chip", "--against", "chip").out
+    assert "only the programmable layer differs" in run("masks", "diff", "chip", "chip").out
+
+
+@pytest.mark.parametrize("command", ["engrave", "read", "diff"])
+def test_help_of_masks_has_an_example(run, command):
+    ran = run("masks", command, "--help")
+    assert f"Example: intaglio masks {command} " in ran.out
+    assert "--json" in ran.out
+
+
 def test_numbers_that_json_does_not_know_are_null(capsys):
     from intaglio.cli.screen import write_json
 
@@ -504,6 +527,9 @@ BAD = {
     "text binary": (("evaluate", "chip", "--text", "binary"), "binary: must be UTF-8 text, byte 3"),
     "text empty": (("evaluate", "chip", "--text", "empty", "--model", "tiny"), "at least two tok"),
     "window": (("evaluate", "chip", "--text", "text", "--model", "tiny", "--window", "0"), "wind"),
+    "masks of nothing": (("masks", "read", "nowhere"), "no such file: nowhere holds no masks"),
+    "masks not yet": (("masks", "diff", "chip", "chip"), "chip: has no masks yet"),
+    "masks of no chip": (("masks", "engrave", "tiny"), "tiny: not a chip package"),
     "no name": (("evaluate", "chip", "--text", "text"), "give the float checkpoint with --model"),
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ from tiny_chip import QUICK, environment
 from intaglio.errors import BadInput, BadPackage
 from intaglio.flow.compile import compile_model
 from intaglio.flow.package import MANIFEST, open_package
-from intaglio.flow.stages import put_stage
+from intaglio.flow.stages import put_folder, put_stage
 from intaglio.flow.verify import Proof, keep_verdict
 
 TESTS = Path(__file__).parent
@@ -147,3 +147,53 @@ def test_a_crash_at_every_moment_leaves_a_whole_package(home):
         cwd=TESTS, env=environment(), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+FOLDER_CRASHES = """
+import sys
+from pathlib import Path
+from crash_moments import crash_moments, lives
+from intaglio.flow.package import Package, foreign_files, open_package, read_manifest
+from intaglio.flow.stages import put_folder
+chip = Path(sys.argv[1])
+def put(content):
+    def fill(folder):
+        (folder / "a").write_bytes(content)
+        (folder / "b").write_bytes(content)
+        return {}
+    put_folder(Package(chip, read_manifest(chip)), "masks", fill, {}, {})
+def look():
+    manifest = open_package(chip).manifest
+    assert foreign_files(chip) == []
+    if "masks" in manifest["stages"]:
+        assert (chip / "masks" / "a").read_bytes() == (chip / "masks" / "b").read_bytes()
+put(b"old")
+moments = 0
+for moment in crash_moments(lambda: put(b"new"), chip):
+    assert lives(look, chip)
+    put(b"old")
+    moments += 1
+assert moments >= 5, moments
+assert (chip / "masks" / "a").read_bytes() == b"new"
+assert sorted(p.name for p in chip.iterdir() if p.name.startswith(".")) == []
+"""
+
+
+def test_a_crash_while_a_folder_is_put_leaves_a_whole_package(home):
+    done = subprocess.run(
+        [sys.executable, "-c", FOLDER_CRASHES, str(home / "chip")],
+        cwd=TESTS, env=environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_folder_has_a_known_name(home):
+    def fill(folder: Path) -> dict:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ValueError, match="name must be one of"):
+        put_folder(open_package(home / "chip"), "shapes", fill, {}, {})
+    with pytest.raises(OSError, match="No space left"):  # and nothing is left half-written
+        put_folder(open_package(home / "chip"), "masks", fill, {}, {})
+    assert not (home / "chip" / "masks").exists()
+    assert [p.name for p in (home / "chip").iterdir() if p.name.startswith(".")] == []

@@ -23,6 +23,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 LATER = {"verify": ("verdict.json",), "report": ("metrics.json", "report.html")}
 """Stages after compile in their order, and their files, which lie beside the manifest."""
+FOLDERS = ("masks",)
+"""Stages after compile that are a folder each; they rest on compile alone."""
 AGAIN = "compile the model again"
 CLEAR = "move or delete the folder, then compile the model again"
 
@@ -153,7 +155,11 @@ def foreign_files(path: Path) -> list[str]:
     except BadPackage:
         return []
     later = "|".join(re.escape(name) for name in (MANIFEST, *chain(*LATER.values())))
-    own = re.compile(rf"{later}|\.({later})\.[0-9a-f]{{8}}\.partial")
+    folders = "|".join(map(re.escape, FOLDERS))
+    own = re.compile(
+        rf"{later}|\.({later})\.[0-9a-f]{{8}}\.partial"
+        rf"|({folders}|\.({folders})\.[0-9a-f]{{8}}\.(partial|old))/.*"
+    )
     return [name for name in files_below(path) if name not in known and not own.fullmatch(name)]
 
 

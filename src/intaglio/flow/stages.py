@@ -1,4 +1,4 @@
-"""Stages after compile: small files beside the manifest, put into a package that exists.
+"""Stages after compile, put into a package: small files beside the manifest, or a folder.
 
 At any moment, even if the machine stops, the package is whole: a stage leaves the manifest before
 its files change and comes back when the new ones are there. Unlisted files beside the manifest are
@@ -10,13 +10,22 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from intaglio.errors import BadPackage
-from intaglio.flow.package import LATER, MANIFEST, Package, manifest_text, read_manifest
+from intaglio.flow.folder import whole_folder
+from intaglio.flow.package import (
+    FOLDERS,
+    LATER,
+    MANIFEST,
+    Package,
+    manifest_text,
+    read_manifest,
+    stage_entry,
+)
 
 PARTIAL = ".partial"
 
@@ -101,3 +110,33 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def put_folder(
+    package: Package,
+    name: str,
+    fill: Callable[[Path], dict[str, Any]],
+    options: dict[str, Any],
+    tools: dict[str, str],
+) -> Package:
+    """Write a stage that is a folder of its own, and its entry.
+
+    ``name``: of ``FOLDERS``. ``fill`` writes the files to an empty folder and returns the entry's
+    figures. The package is whole throughout, as by :func:`put_stage`; other stages stay.
+    """
+    if name not in FOLDERS:
+        raise ValueError(f"name must be one of {FOLDERS}, not {name!r}")
+    with locked(package.path):
+        manifest = read_manifest(package.path)
+        if manifest["stages"]["compile"] != package.manifest["stages"]["compile"]:
+            raise BadPackage(f"{package.path}: another chip has been compiled there meanwhile")
+        kept = {key: stage for key, stage in manifest["stages"].items() if key != name}
+        with whole_folder(package.path / name) as folder:
+            figures = fill(folder)
+            entry = stage_entry(folder, options, tools, figures)
+            entry["files"] = {f"{name}/{file}": found for file, found in entry["files"].items()}
+            if kept != manifest["stages"]:
+                write_whole(package.path / MANIFEST, bytes_of({**manifest, "stages": kept}))
+        manifest = {**manifest, "stages": {**kept, name: entry}}
+        write_whole(package.path / MANIFEST, bytes_of(manifest))
+    return Package(package.path, manifest)

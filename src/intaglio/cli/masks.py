@@ -1,0 +1,115 @@
+"""The commands ``masks engrave``, ``masks read`` and ``masks diff``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from intaglio.cli.screen import bars, say, write_json
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+DIFFERENT = 1
+
+masks = typer.Typer(
+    help="Engrave a chip's model into mask layers, and read it back from them.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def add(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    app.add_typer(masks, name="masks")
+
+
+@masks.command(epilog="Example: intaglio masks engrave chips/bundled")
+def engrave(
+    chip: Annotated[Path, typer.Argument(help="A chip package, made by `intaglio compile`.")],
+    json_output: Json = False,
+) -> None:
+    """Write the masks of a chip (sky130) into its package: layout files and their data sheet.
+
+    They hold the cell arrays of fabrics and ROMs. Drivers, counters and the rest of the die are not
+    drawn yet (docs/masks.md).
+    """
+    from intaglio.flow.masks import engrave_package
+    from intaglio.flow.package import open_package
+
+    with bars() as progress:
+        done = engrave_package(open_package(chip), progress)
+    if json_output:
+        write_json(done.as_dict())
+        return
+    made = done.made
+    contacts, per = made.weights + made.rom_codes, made.bytes * 8
+    say(f"{done.path}: {contacts:,} contacts, {made.bytes:,} bytes, in {done.seconds:.1f} s")
+    say(f"  fabrics  {made.weights:,} codes, ROMs {made.rom_codes:,} of 2 bits")
+    say(f"  files    {per / contacts:.2f} bits per contact")
+    say(f"  density  {made.cell:.2f} um2 per code (cell), {made.array:.2f} (array with taps)")
+    say("  not drawn yet: drivers, sense, counters, product banks (docs/masks.md)")
+
+
+@masks.command(epilog="Example: intaglio masks read chips/bundled/masks --against chips/bundled")
+def read(
+    folder: Annotated[Path, typer.Argument(help="A folder of masks, or a package that has one.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Chip package to make; a tokenizer must lie beside the masks."
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="A chip package that must hold the same model.")
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Recover the whole model from the layout files alone.
+
+    Ends with 1 where --against names another model, or a contact is missing, doubled or astray.
+    """
+    from intaglio.flow.masks import read_chip
+
+    with bars() as progress:
+        found = read_chip(folder, output=output, against=against, progress=progress)
+    if json_output:
+        write_json(found.as_dict())
+    else:
+        a = found.read.plan.architecture
+        say(f"{folder}: {a.family}, {a.layers} layers, hash {found.read.model.hash()[:16]}")
+        if output:
+            say(f"  chip package {output}")
+        if found.against is not None:
+            say(f"  equal to {against}" if not found.against else f"  NOT equal to {against}:")
+        for each in found.against or ():
+            place = ", ".join(
+                f"{key} {each[key]}" for key in ("row", "lane", "column") if each[key] is not None
+            )
+            values = "" if each["found"] is None else f": {each['found']}, not {each['expected']}"
+            say(f"    {each['where']} {place}{values}")
+    if found.against:
+        raise typer.Exit(DIFFERENT)
+
+
+@masks.command(epilog="Example: intaglio masks diff chips/one chips/other")
+def diff(
+    first: Annotated[Path, typer.Argument(help="A folder of masks, or a package that has one.")],
+    second: Annotated[Path, typer.Argument(help="Another of the same shape.")],
+    json_output: Json = False,
+) -> None:
+    """Show by XOR that two models of one shape differ in the programmable layer alone.
+
+    Ends with 1 and the cell's name where they differ in anything else.
+    """
+    from intaglio.flow.masks import diff_chips
+
+    with bars() as progress:
+        found = diff_chips(first, second, progress)
+    if json_output:
+        write_json({"only_programmable": True, **asdict(found)})
+        return
+    say("the base die is the same: only the programmable layer differs")
+    say(
+        f"  {found.changed:,} contacts stand in one of the two only, of {found.contacts:,} in "
+        f"each; {found.changed_files} of {found.files} files"
+    )

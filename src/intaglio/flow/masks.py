@@ -1,0 +1,189 @@
+"""Masks of a chip package: engraved, read back to a package, compared."""
+
+import importlib.metadata
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from intaglio import __version__
+from intaglio.checkpoint.tokenizer import Tokenizer
+from intaglio.errors import BadInput
+from intaglio.flow.compile import HASH, MODEL, refuse_foreign
+from intaglio.flow.folder import whole_folder
+from intaglio.flow.package import (
+    FORMAT,
+    MANIFEST,
+    Package,
+    is_package,
+    manifest_text,
+    open_package,
+    stage_entry,
+)
+from intaglio.flow.progress import Progress, silent
+from intaglio.flow.stages import put_folder
+from intaglio.layout.die import PROCESS, SHEET, Engraved, engrave
+from intaglio.verify.mask import SHOWN, Compared, Read, compare_masks, differences, read_masks
+
+FOLDER, STAGE = "masks", "masks"
+ENGRAVING, READING, COMPARING, MAKING = (
+    "engraving", "reading masks", "comparing masks", "making the chip package",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Engraving:
+    """What engraving wrote, where, and how long it took."""
+
+    path: Path
+    made: Engraved
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON; the macro's and the die's density are not drawn yet."""
+        return {
+            "masks": str(self.path),
+            "weights": self.made.weights,
+            "rom_codes": self.made.rom_codes,
+            "seconds": self.seconds,
+            "bytes": self.made.bytes,
+            "um2_per_weight": {
+                "cell": self.made.cell, "array": self.made.array, "tile": None, "all_in": None,
+            },
+        }  # fmt: skip
+
+
+def shown(progress: Progress, step: str) -> Callable[[float, str], None]:
+    """Progress of one step; its end is told when all is in place."""
+
+    def show(share: float, detail: str) -> None:
+        progress(step, min(share, 0.999), detail)
+
+    return show
+
+
+def engrave_package(package: Package, progress: Progress = silent) -> Engraving:
+    """Write a package's masks into it, in place of those before."""
+    started = time.monotonic()
+    made: list[Engraved] = []
+
+    def fill(folder: Path) -> dict[str, Any]:
+        progress(ENGRAVING, 0, "")
+        made.append(engrave(package.model, package.plan, folder, shown(progress, ENGRAVING)))
+        return {"weights": made[0].weights, "bytes": made[0].bytes}
+
+    tools = {"intaglio": __version__, "gdstk": importlib.metadata.version("gdstk")}
+    put_folder(package, STAGE, fill, {"process": PROCESS}, tools)
+    progress(ENGRAVING, 1, "")
+    return Engraving(package.path / FOLDER, made[0], time.monotonic() - started)
+
+
+def masks_of(path: Path) -> Path:
+    """The folder of masks: a package's, or the one that is given."""
+    if not is_package(path):
+        return path
+    open_package(path)
+    if not (path / FOLDER / SHEET).is_file():
+        raise BadInput(f"{path}: has no masks yet", hint=f"run intaglio masks engrave {path}")
+    return path / FOLDER
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A model read from masks, and how it differs from a package's, where one was named."""
+
+    read: Read
+    seconds: float
+    against: list[dict[str, Any]] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        values: dict[str, Any] = {"hash": self.read.model.hash(), "seconds": self.seconds}
+        if self.against is not None:
+            values |= {"equal": not self.against, "differences": self.against}
+        return values
+
+
+def read_chip(
+    path: Path,
+    *,
+    output: Path | None = None,
+    against: Path | None = None,
+    progress: Progress = silent,
+) -> Recovered:
+    """Recover the model from a folder of masks alone (or a package's folder of them).
+
+    ``output``: a chip package to make of it; the tokenizer must lie beside the masks. ``against``:
+    a package whose model it is compared with; the first differences are kept.
+    """
+    started = time.monotonic()
+    folder = masks_of(path)
+    if output:
+        refuse_foreign(output, output.resolve())
+        refuse_without_tokenizer(folder)
+    other = open_package(against) if against else None
+    progress(READING, 0, "")
+    read = read_masks(folder, shown(progress, READING))
+    progress(READING, 1, "")
+    seconds = time.monotonic() - started
+    found = None
+    if other:
+        if other.plan != read.plan:
+            raise BadInput(f"{against}: not of the shape of the chip in {folder}")
+        model = other.model
+        equal = model.hash() == read.model.hash()
+        found = [] if equal else list(islice(differences(model, read.model, read.plan), SHOWN))
+    if output:
+        make_chip(read, folder, output, progress)
+    return Recovered(read, seconds, found)
+
+
+def refuse_without_tokenizer(folder: Path) -> None:
+    """Raise :class:`BadInput` where no tokenizer lies beside the masks: it is not engraved."""
+    place = folder.resolve().parent / "tokenizer"
+    if not place.is_dir():
+        raise BadInput(
+            f"{place}: missing: a chip package needs a tokenizer, which masks do not hold",
+            hint="put the package's folder tokenizer beside the masks, or leave out --output",
+        )
+
+
+def make_chip(read: Read, folder: Path, output: Path, progress: Progress) -> None:
+    """Write a chip package from a model that was read; its tokenizer lies beside the masks."""
+    from intaglio.hardware.emit import emit
+    from intaglio.hardware.images import write_images
+
+    progress(MAKING, 0, "")
+    tokenizer = folder.resolve().parent / "tokenizer"
+    Tokenizer.load(tokenizer)
+    known = read.model.hash()
+    with whole_folder(output.resolve()) as made:
+        shutil.copytree(tokenizer, made / "tokenizer")
+        read.model.save(made / MODEL)
+        (made / "plan.json").write_text(json.dumps(read.plan.as_dict(), indent=1) + "\n", "utf-8")
+        emit(read.plan, made / "rtl")
+        write_images(read.model, read.plan, made / "rtl" / "rom")
+        figures = {
+            "parameters": read.plan.architecture.parameters,
+            "bits_per_weight": read.model.bits_per_weight,
+        }
+        options = {"checkpoint": f"masks of {known}", "context": read.plan.context}
+        entry = stage_entry(made, options, {"intaglio": __version__}, figures)
+        manifest = {
+            "format": FORMAT, "model": f"{read.plan.architecture.family} (masks)", HASH: known,
+            "stages": {"compile": entry},
+        }  # fmt: skip
+        (made / MANIFEST).write_text(manifest_text(manifest), "utf-8")
+    progress(MAKING, 1, "")
+
+
+def diff_chips(first: Path, second: Path, progress: Progress = silent) -> Compared:
+    """What the masks of two chips of one shape have in common, and what not."""
+    progress(COMPARING, 0, "")
+    compared = compare_masks(masks_of(first), masks_of(second), shown(progress, COMPARING))
+    progress(COMPARING, 1, "")
+    return compared

@@ -1,0 +1,147 @@
+"""Rules: the mask layers and design rules of a process, read from its file, in nanometres."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from intaglio.errors import BadInput
+from intaglio.quantity import is_number, read_yaml
+
+KEYS = {"process", "grid", "programmable", "sources", "layers", "rules"}
+CHECKS = {
+    "width", "channel width", "spacing", "size", "enclosure", "enclosure of two opposite sides",
+    "extension", "area", "reach",
+}  # fmt: skip
+PAIRED = CHECKS & {"enclosure", "enclosure of two opposite sides", "extension", "reach"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One published rule. ``value``: nm, of an area nm². ``of``: the second layer, if any."""
+
+    name: str
+    check: str
+    layer: str
+    value: int
+    source: str
+    of: str | None = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a process' layout must keep.
+
+    ``layers``: GDS layer and datatype by name. ``programmable``: the layer that holds the model.
+    """
+
+    process: str
+    grid: int
+    programmable: str
+    layers: dict[str, tuple[int, int]]
+    rules: dict[str, Rule]
+
+    def __getitem__(self, name: str) -> int:
+        """The value of the rule of that published name, nm or nm²."""
+        return self.rules[name].value
+
+
+def rules_path(process: str) -> Path:
+    """The rule file of a process of the package."""
+    return Path(str(files("intaglio") / "layout" / f"{process}.yaml"))
+
+
+@cache
+def rules(process: str = "sky130") -> Rules:
+    """The rules of a process that cells can be drawn on."""
+    if not rules_path(process).is_file():
+        raise BadInput(f"masks can be drawn on sky130, not {process!r}")
+    return read_rules(rules_path(process))
+
+
+def read_rules(path: Path) -> Rules:
+    """Read a rule file. Raises :class:`BadInput` naming file and key."""
+    values = read_yaml(path)
+    check_keys(values, KEYS, set(), path.name)
+    sources = values["sources"]
+    if not isinstance(sources, Mapping):
+        raise BadInput(f"{path.name}: sources must be a mapping")
+    layers = {
+        name: read_layer(entry, sources, f"{path.name}: layers: {name}")
+        for name, entry in entries(values, "layers", path)
+    }
+    if values["programmable"] not in layers:
+        raise BadInput(f"{path.name}: programmable must be a layer, not {values['programmable']!r}")
+    grid = in_nm(values["grid"], 1000, f"{path.name}: grid")
+    if not grid:
+        raise BadInput(f"{path.name}: grid must be above 0")
+    found = {
+        name: read_rule(name, entry, layers, sources, f"{path.name}: rules: {name}")
+        for name, entry in entries(values, "rules", path)
+    }
+    return Rules(str(values["process"]), grid, values["programmable"], layers, found)
+
+
+def entries(values: Mapping[str, Any], key: str, path: Path) -> list[tuple[str, Any]]:
+    """The named entries below a key."""
+    if not isinstance(values[key], Mapping):
+        raise BadInput(f"{path.name}: {key} must be a mapping")
+    return [(str(name), entry) for name, entry in values[key].items()]
+
+
+def check_keys(values: Any, wanted: set[str], optional: set[str], place: str) -> None:
+    """Raise :class:`BadInput` naming the place unless ``values`` has the wanted keys."""
+    if not isinstance(values, Mapping):
+        raise BadInput(f"{place}: must be a mapping")
+    found = {str(key) for key in values}
+    if missing := wanted - found:
+        raise BadInput(f"{place}: has no {', '.join(sorted(missing))}")
+    if unknown := found - wanted - optional:
+        raise BadInput(f"{place}: unknown key {', '.join(sorted(unknown))}")
+
+
+def check_source(entry: Mapping[str, Any], sources: Mapping[str, Any], place: str) -> None:
+    """Raise :class:`BadInput` unless an entry names one of the file's sources."""
+    if entry["source"] not in sources:
+        raise BadInput(f"{place}: source must be one of the file's, not {entry['source']!r}")
+
+
+def read_layer(entry: Any, sources: Mapping[str, Any], place: str) -> tuple[int, int]:
+    """GDS layer and datatype."""
+    check_keys(entry, {"gds", "source"}, set(), place)
+    check_source(entry, sources, place)
+    gds = entry["gds"]
+    if not isinstance(gds, list) or len(gds) != 2 or not all(type(n) is int for n in gds):
+        raise BadInput(f"{place}: gds must be a layer and a datatype, not {gds!r}")
+    return gds[0], gds[1]
+
+
+def read_rule(
+    name: str,
+    entry: Any,
+    layers: Mapping[str, Any],
+    sources: Mapping[str, Any],
+    place: str,
+) -> Rule:
+    """One rule, its value in nm or nm²."""
+    check_keys(entry, {"check", "layer", "value", "source"}, {"of"}, place)
+    check_source(entry, sources, place)
+    if entry["check"] not in CHECKS:
+        raise BadInput(f"{place}: check must be one of {sorted(CHECKS)}, not {entry['check']!r}")
+    if entry["check"] in PAIRED and "of" not in entry:
+        raise BadInput(f"{place}: has no of")
+    for key in ("layer", "of"):
+        if key in entry and entry[key] not in layers:
+            raise BadInput(f"{place}: {key} must be one of the file's layers, not {entry[key]!r}")
+    scale = 1_000_000 if entry["check"] == "area" else 1000
+    value = in_nm(entry["value"], scale, place)
+    return Rule(name, entry["check"], entry["layer"], value, entry["source"], entry.get("of"))
+
+
+def in_nm(value: Any, scale: int, place: str) -> int:
+    """A length in µm as whole nanometres (``scale`` 1000), or an area as nm²."""
+    if not is_number(value) or value < 0 or abs(value * scale - round(value * scale)) > 1e-6:
+        raise BadInput(f"{place}: value must be a whole number of nm and not negative: {value!r}")
+    return round(value * scale)

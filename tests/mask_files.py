@@ -1,0 +1,54 @@
+"""Masks of small models for tests, and files of contacts with one of them changed."""
+
+from pathlib import Path
+
+import gdstk
+import numpy as np
+from random_model import random_architecture, random_model
+
+from intaglio.golden.model import IntModel
+from intaglio.layout.rules import rules
+
+MODEL_FORMS = {
+    "bits": {"q": 3, "k": 2, "gate": 3, "head": 3},
+    "extras": {"q": 0.3, "v": 1.0, "down": 0.1},
+}
+RULES = rules("sky130")
+LAYER = RULES.layers["mcon"]
+SIDE = RULES["ct.1"]
+
+
+def mixed_model(seed: int = 3) -> IntModel:
+    """A model of two layers with codes of every width and extra rows."""
+    return random_model(seed, random_architecture(vocabulary=90), **MODEL_FORMS)
+
+
+def open_cell(path: Path, start: str = "") -> tuple[gdstk.Library, gdstk.Cell]:
+    """A file, and its first cell whose name starts so."""
+    library = gdstk.read_oas(path)
+    for cell in library.cells:
+        if isinstance(cell, gdstk.Cell) and cell.name.startswith(start):
+            return library, cell
+    raise AssertionError(f"{path} has no cell {start}")
+
+
+def read_corners(path: Path) -> np.ndarray:
+    """Lower left corner of every contact of a file, nm, by gdstk alone."""
+    _, cell = open_cell(path)
+    found = []
+    for polygon in cell.polygons:
+        assert (polygon.layer, polygon.datatype) == LAYER
+        corner = np.asarray(polygon.points).min(0)
+        places = polygon.repetition.get_offsets() if polygon.repetition.size else [(0, 0)]
+        found.extend(corner + np.asarray(place) for place in places)
+    return np.rint(np.array(found) * 1000).astype(np.int64)
+
+
+def write_corners(path: Path, corners: np.ndarray) -> None:
+    """A file of contacts at these corners, by gdstk."""
+    library = gdstk.Library("contacts", unit=1e-6, precision=1e-9)
+    cell = library.new_cell("codes")
+    for x, y in corners.tolist():
+        ends = (x / 1000, y / 1000), ((x + SIDE) / 1000, (y + SIDE) / 1000)
+        cell.add(gdstk.rectangle(*ends, layer=LAYER[0], datatype=LAYER[1]))
+    library.write_oas(path)

@@ -1,0 +1,148 @@
+"""Masks of a chip package: engraved into it, read back to another one, compared."""
+
+import json
+import shutil
+from pathlib import Path
+
+import gdstk
+import numpy as np
+import pytest
+from mask_files import open_cell, read_corners, write_corners
+from tiny_chip import QUICK, PlayedChip, quick_emit, tiny_checkpoint
+
+from intaglio.errors import BadInput, Mismatch
+from intaglio.flow.compile import compile_model
+from intaglio.flow.masks import diff_chips, engrave_package, read_chip
+from intaglio.flow.package import MANIFEST, open_package
+from intaglio.flow.verify import Proof, keep_verdict
+from intaglio.golden.forward import Golden
+from intaglio.hardware import emit
+
+
+@pytest.fixture(scope="module")
+def engraved(made_home, tmp_path_factory) -> Path:
+    """A folder with two engraved chips: ``chip``, and ``other`` under its shape."""
+    home, folder = made_home(64), tmp_path_factory.mktemp("engraved")
+    shutil.copytree(home / "chip", folder / "chip")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emit, "emit", quick_emit)
+        patch.setenv("INTAGLIO_CACHE", str(home / "cache"))
+        tiny_checkpoint(folder / "second", 1, max_position_embeddings=64)
+        compile_model(str(folder / "second"), folder / "other", QUICK, base=folder / "chip")
+    for name in ("chip", "other"):
+        engrave_package(open_package(folder / name))
+    return folder
+
+
+@pytest.fixture
+def home(engraved, tmp_path, monkeypatch) -> Path:
+    """A copy of the two chips."""
+    monkeypatch.setattr(emit, "emit", quick_emit)
+    return Path(shutil.copytree(engraved, tmp_path / "home"))
+
+
+def test_masks_are_a_stage_of_the_package(home):
+    package = open_package(home / "chip")
+    stage = package.manifest["stages"]["masks"]
+    assert {"masks/die.json", "masks/base.oas", "masks/head.0.0.oas"} <= set(stage["files"])
+    before = (home / "chip" / MANIFEST).read_bytes()
+    engrave_package(package)
+    assert (home / "chip" / MANIFEST).read_bytes() == before
+    open_package(home / "chip")
+
+
+def test_other_stages_stay(home):
+    from test_flow_simulator import VERDICT
+
+    keep_verdict(open_package(home / "chip"), Proof(VERDICT, "a prompt", "said", 1.5))
+    stages = open_package(home / "chip").manifest["stages"]
+    assert sorted(stages) == ["compile", "masks", "verify"]
+    engrave_package(open_package(home / "chip"))
+    assert open_package(home / "chip").verdict is not None
+
+
+def test_what_an_interrupted_engraving_left_is_ignored(home):
+    manifest = json.loads((home / "chip" / MANIFEST).read_text())
+    del manifest["stages"]["masks"]
+    (home / "chip" / MANIFEST).write_text(json.dumps(manifest))
+    (home / "chip" / "masks" / "die.json").unlink()
+    engrave_package(open_package(home / "chip"))
+    assert read_chip(home / "chip").read.model.hash() == manifest["hash"]
+
+
+def test_the_base_die_is_the_same_for_two_models_of_a_shape(home):
+    one, other = home / "chip" / "masks", home / "other" / "masks"
+    assert open_package(home / "chip").hash != open_package(home / "other").hash
+    for name in ("die.json", "base.oas"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+    found = diff_chips(home / "chip", home / "other")
+    assert 0 < found.changed < 2 * found.contacts
+    assert found.changed_files <= found.files
+    assert diff_chips(home / "chip", home / "chip").changed == 0
+
+
+def test_a_difference_in_the_base_die_is_named(home):
+    path = home / "other" / "masks" / "base.oas"
+    library, cell = open_cell(path, "unit_")
+    cell.add(gdstk.rectangle((0, 0), (1, 1), layer=66, datatype=20))
+    library.write_oas(path)
+    with pytest.raises(Mismatch, match=r"cell \w+ differs on layer poly"):
+        diff_chips(home / "chip" / "masks", home / "other" / "masks")
+    values = json.loads((home / "other" / "masks" / "die.json").read_text())
+    values["shape"]["slots"] += 1
+    (home / "other" / "masks" / "die.json").write_text(json.dumps(values))
+    with pytest.raises(Mismatch, match="their data sheets differ in shape"):
+        diff_chips(home / "chip" / "masks", home / "other" / "masks")
+
+
+def test_a_chip_comes_back_from_its_masks_and_tokenizer_alone(home):
+    chip, kept = home / "chip", home / "kept"
+    expected = open_package(chip)
+    ids = expected.tokenizer.encode("the list")
+    logits = Golden(expected.model).logits(Golden(expected.model).residual(np.array(ids), 0))
+    kept.mkdir()
+    for name in ("masks", "tokenizer"):
+        shutil.move(chip / name, kept / name)
+    shutil.rmtree(chip)
+    found = read_chip(kept / "masks", output=home / "back")
+    back = open_package(home / "back")
+    assert found.read.model.hash() == back.hash == expected.hash
+    assert back.model.hash() == expected.hash
+    assert back.plan == found.read.plan
+    again = Golden(back.model)
+    assert np.array_equal(again.logits(again.residual(np.array(ids), 0)), logits)
+    assert back.tokenizer.encode("the list") == ids
+    assert PlayedChip(back.model).context == 64
+    engrave_package(back)
+    assert diff_chips(home / "back", kept / "masks").changed == 0
+
+
+def test_a_changed_contact_is_found_against_the_package(home):
+    assert read_chip(home / "chip", against=home / "chip").against == []
+    path = home / "chip" / "masks" / "head.0.0.oas"
+    corners = read_corners(path)
+    corners[np.lexsort(corners.T[::-1])[0], 1] += 370  # the leftmost, lowest: one line up
+    write_corners(path, corners)
+    copied = home / "masks"
+    shutil.copytree(home / "chip" / "masks", copied)
+    shutil.rmtree(home / "chip" / "masks")
+    manifest = json.loads((home / "chip" / MANIFEST).read_text())
+    del manifest["stages"]["masks"]
+    (home / "chip" / MANIFEST).write_text(json.dumps(manifest))
+    found = read_chip(copied, against=home / "chip").against
+    assert found is not None
+    ((difference),) = found
+    assert (difference["where"], difference["row"], difference["column"]) == ("head", 0, 0)
+
+
+def test_what_cannot_be_done_is_told(home):
+    sheet = json.loads((home / "other" / "masks" / "die.json").read_text())
+    sheet["shape"]["slots"] += 1
+    (home / "loose").mkdir()
+    shutil.copytree(home / "other" / "masks", home / "loose" / "masks")
+    (home / "loose" / "masks" / "die.json").write_text(json.dumps(sheet))
+    with pytest.raises(BadInput, match="not of the shape"):
+        read_chip(home / "loose" / "masks", against=home / "chip")
+    with pytest.raises(BadInput, match=r"tokenizer: missing: a chip package needs"):
+        read_chip(home / "loose" / "masks", output=home / "back")
+    assert not (home / "back").exists()

@@ -1,0 +1,186 @@
+"""Masks read back: the whole model, and every kind of damage by its name."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import gdstk
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mask_files import RULES, mixed_model, open_cell, read_corners, write_corners
+
+from intaglio.errors import BadPackage, Mismatch
+from intaglio.layout.cell import geometry
+from intaglio.layout.die import engrave
+from intaglio.plan.chip import make_plan
+from intaglio.verify.mask import differences, read_masks
+
+MODEL = mixed_model()
+PLAN = make_plan(MODEL)
+FABRICS = {f"layers.0.{name}": fabric for name, fabric in PLAN.layers[0].items()}
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("masks")
+    engrave(MODEL, PLAN, folder)
+    return folder
+
+
+@pytest.fixture
+def copy(masks, tmp_path) -> Path:
+    return Path(shutil.copytree(masks, tmp_path / "copy"))
+
+
+def test_the_whole_model_comes_back(masks):
+    read = read_masks(masks)
+    assert read.model.hash() == MODEL.hash()
+    assert read.plan == PLAN
+    assert list(differences(MODEL, read.model, PLAN)) == []
+
+
+def test_the_data_sheet_holds_the_shape_and_nothing_else(masks):
+    sheet = json.loads((masks / "die.json").read_text())
+    assert set(sheet) == {"format", "process", "programmable", "shape", "arrays", "roms"}
+    assert sheet["shape"] == json.loads(json.dumps(PLAN.as_dict()))
+
+
+def test_masks_of_two_models_of_a_shape_share_sheet_and_base(masks, tmp_path):
+    head = replace(MODEL.head, codes=MODEL.head.codes ^ 1)
+    other = replace(MODEL, head=head, embedding=MODEL.embedding[::-1].copy())
+    folder = tmp_path / "other"
+    folder.mkdir()
+    engrave(other, PLAN, folder)
+    same = [p.name for p in folder.iterdir() if p.read_bytes() == (masks / p.name).read_bytes()]
+    assert {"die.json", "base.oas"} <= set(same)
+    changed = {p.name for p in folder.iterdir()} - set(same)
+    assert {name.split(".")[0] for name in changed} <= {"head", "embedding"}
+    for name in ("die.json", "base.oas"):  # swapping them changes nothing
+        shutil.copy(masks / name, folder / name)
+    assert read_masks(folder).model.hash() == other.hash()
+
+
+def cells_of(name: str) -> st.SearchStrategy[tuple[str, int, int, int]]:
+    f = FABRICS[name]
+    return st.tuples(
+        st.just(name), st.integers(0, f.rows + f.extra_rows - 1), st.integers(0, f.lanes - 1),
+        st.integers(0, f.outputs - 1),
+    )  # fmt: skip
+
+
+CELLS = st.sampled_from(sorted(FABRICS)).flatmap(cells_of)
+
+
+def contact_of(masks: Path, cell: tuple[str, int, int, int]) -> tuple[Path, np.ndarray, int, int]:
+    """A cell's file, the contacts in it, the number of its own, and that one's code."""
+    name, row, lane, column = cell
+    f = FABRICS[name]
+    g, path = geometry(1 << f.bits, RULES), masks / f"{name}.0.0.oas"
+    corners = read_corners(path)
+    x = column * g.column + (g.column - g.contact) // 2
+    y = lane * g.lane(f.rows + f.extra_rows) + g.bottom(row) + g.first - g.contact // 2
+    inside = (corners[:, 0] == x) & (corners[:, 1] >= y) & (corners[:, 1] < y + g.lines * g.line)
+    (index,) = np.flatnonzero(inside)
+    return path, corners, int(index), int((corners[index, 1] - y) // g.line)
+
+
+def named(cell: tuple[str, int, int, int]) -> str:
+    return "{}, row {}, lane {}, column {} ".format(*cell)
+
+
+@settings(max_examples=8, deadline=None)
+@given(cell=CELLS, kind=st.sampled_from(["missing", "doubled", "sideways", "between"]))
+def test_a_damaged_contact_is_named_by_its_cell(masks, tmp_path_factory, cell, kind):
+    folder = Path(shutil.copytree(masks, tmp_path_factory.mktemp("damaged") / "masks"))
+    path, corners, index, code = contact_of(folder, cell)
+    g = geometry(1 << FABRICS[cell[0]].bits, RULES)
+    if kind == "missing":
+        corners = np.delete(corners, index, 0)
+    elif kind == "doubled":
+        step = g.line if code == 0 else -g.line
+        corners = np.concatenate([corners, corners[index : index + 1] + np.array([0, step])])
+    else:
+        corners[index] += (RULES.grid, 0) if kind == "sideways" else (0, g.line // 2)
+    write_corners(path, corners)
+    what = "has more than one contact" if kind == "doubled" else "has no contact"
+    with pytest.raises(Mismatch, match=named(cell) + what):
+        read_masks(folder)
+
+
+@settings(max_examples=8, deadline=None)
+@given(cell=CELLS, code=st.integers(0, 15))
+def test_a_contact_on_another_line_is_named(masks, tmp_path_factory, cell, code):
+    """A sign that changes contradicts the column's start value; a magnitude is another model."""
+    folder = Path(shutil.copytree(masks, tmp_path_factory.mktemp("moved") / "masks"))
+    path, corners, index, before = contact_of(folder, cell)
+    name, row, lane, column = cell
+    fabric = FABRICS[name]
+    g, code = geometry(1 << fabric.bits, RULES), code % (1 << fabric.bits)
+    corners[index, 1] += (code - before) * g.line
+    write_corners(path, corners)
+    if code == before:
+        assert read_masks(folder).model.hash() == MODEL.hash()
+        return
+    if (code ^ before) >> fabric.bits - 1:
+        with pytest.raises(Mismatch, match=f"{name}, column {column}: its start value|must hold"):
+            read_masks(folder)
+        return
+    try:
+        found = read_masks(folder).model
+    except Mismatch as error:
+        assert "must hold code 0" in error.message  # noqa: PT017 - padding, or a named cell below
+        return
+    assert list(differences(MODEL, found, PLAN)) == [
+        {"where": name, "row": row, "lane": lane, "column": column, "expected": before,
+         "found": code}
+    ]  # fmt: skip
+
+
+def test_a_stray_contact_is_told(copy):
+    path = copy / "layers.0.q.0.0.oas"
+    corners = read_corners(path)
+    write_corners(path, np.concatenate([corners, corners[:1] + np.array([0, -250])]))
+    with pytest.raises(
+        Mismatch, match=r"is on no crossing; the cell nearest to it is layers\.0\.q"
+    ):
+        read_masks(copy)
+
+
+def damaged(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def foreign_layer(path: Path) -> None:
+    library, cell = open_cell(path)
+    cell.add(gdstk.rectangle((0, 0), (1, 1), layer=68, datatype=20))
+    library.write_oas(path)
+
+
+def large_contact(path: Path) -> None:
+    library, cell = open_cell(path)
+    cell.add(gdstk.rectangle((0, 0), (1, 1), layer=67, datatype=44))
+    library.write_oas(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("die.json", Path.unlink, r"die\.json: no such file"),
+        ("die.json", lambda p: p.write_text("{"), r"die\.json: damaged"),
+        ("die.json", lambda p: p.write_text('{"format": 9}'), r"not a data sheet of format 1"),
+        ("die.json", lambda p: p.write_text('{"format": 1}'), r"die\.json: damaged: KeyError"),
+        ("base.oas", Path.unlink, r"base\.oas: missing"),
+        ("base.oas", damaged, r"base\.oas: not an OASIS file"),
+        ("head.0.0.oas", Path.unlink, r"head\.0\.0\.oas: missing"),
+        ("head.0.0.oas", lambda p: p.write_text("x"), r"head\.0\.0\.oas: (not an OASIS|must hold)"),
+        ("head.0.0.oas", foreign_layer, r"a shape on layer 68/20: only the programmable layer"),
+        ("head.0.0.oas", large_contact, r"a contact must be 170 nm wide and high, not 1000 by"),
+    ],
+)
+def test_bad_files_are_refused(copy, name, damage, message):
+    damage(copy / name)
+    with pytest.raises(BadPackage, match=message):
+        read_masks(copy)
