@@ -46,7 +46,7 @@ def served(twin: Twin, test: Callable[[Engine], Coroutine[Any, Any, None]], **li
         await engine.stop(0)
         assert (engine.running, engine.waiting) == (0, 0)
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(asyncio.wait_for(main(), 120))
 
 
 async def all_of(ticket: Ticket) -> list[int]:
