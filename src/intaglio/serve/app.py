@@ -28,6 +28,7 @@ from intaglio.serve.refusal import Refused, failed
 from intaglio.serve.served import Served, aside
 
 MOST_BYTES = 4 << 20
+QUICK_BYTES = 64 << 10  # a body that is read at once, in the event loop
 MOST_SECONDS = 30.0  # for a body to come
 GRACE = 10.0
 WORDS = {404: "there is no such path here", 405: "this path has no such method"}
@@ -124,14 +125,17 @@ class Routes:
         return answered({"prompt": await aside(served.tokenizer.decode, asked.tokens, True)})
 
     async def _read(self, request: Request, kind: type[Asked]) -> Asked:
-        return parse(kind, await read_body(request, self.most_bytes))
+        body = await read_body(request, self.most_bytes)
+        if len(body) < QUICK_BYTES:
+            return parse(kind, body)
+        return await asyncio.to_thread(parse, kind, body)
 
 
 async def read_body(request: Request, most: int) -> bytes:
     """The whole body, no longer than ``most`` bytes and not waited for without end."""
     large = Refused(f"the body must be at most {most} bytes", status=413, code="body_too_large")
     length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length[:20]) > most:
+    if length.isdecimal() and int(length[:20]) > most:
         raise large
     body = bytearray()
     try:

@@ -17,6 +17,7 @@ class Chat(Answer):
     @classmethod
     async def begin(cls, served: Served, asked: ChatRequest) -> "Chat":
         """Take a request. An answer without a limit may fill the context."""
+        served.engine.check_room(asked.n)
         chosen = served.choose(asked, asked.top_logprobs if asked.logprobs else None)
         ids = await served.encode_chat(asked.messages)
         works = served.works(asked, chosen, ids, asked.limit, served.context)

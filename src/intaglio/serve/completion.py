@@ -6,7 +6,7 @@ from typing import Any
 from intaglio.serve.answer import Answer, Piece
 from intaglio.serve.logprobs import completion_logprobs, joined, prompt_logprobs
 from intaglio.serve.protocol import CompletionRequest
-from intaglio.serve.served import Served
+from intaglio.serve.served import Served, aside
 
 USUAL = 16  # tokens where a request does not say how many
 
@@ -22,6 +22,7 @@ class Completion(Answer):
     @classmethod
     async def begin(cls, served: Served, asked: CompletionRequest) -> "Completion":
         """Take a request."""
+        served.engine.check_room(asked.n * len(asked.prompt))
         scored = asked.echo and asked.logprobs is not None
         chosen = served.choose(asked, asked.logprobs, prompt=scored)
         prompts = [await read_prompt(served, prompt) for prompt in asked.prompt]
@@ -77,5 +78,5 @@ async def read_prompt(served: Served, prompt: str | list[int]) -> list[int]:
     """A prompt's tokens: those that begin a text, then the text's; or as they are given."""
     if isinstance(prompt, str):
         return await served.encode(prompt)
-    served.check_tokens(prompt, "prompt")
+    await aside(served.check_tokens, prompt, "prompt")
     return prompt

@@ -84,7 +84,7 @@ class Engine:
 
     def submit(self, works: Sequence[Work]) -> list[Ticket]:
         """Take all of ``works`` or, where there is no room, raise :class:`Refused`."""
-        self._check_room(len(works))
+        self.check_room(len(works))
         tickets = []
         with self._wake:
             for work in works:
@@ -111,7 +111,8 @@ class Engine:
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
-    def _check_room(self, wanted: int) -> None:
+    def check_room(self, wanted: int) -> None:
+        """Raise :class:`Refused` unless that many sequences would be taken now."""
         if self._stopping:
             raise Refused("the server is stopping", status=503, code="stopping")
         if wanted > self.most_running + self.most_waiting:

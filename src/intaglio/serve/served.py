@@ -66,6 +66,7 @@ class Served:
         self.engine = Engine(self.twin, **given)
         self.metrics = Metrics(lambda: self.engine.running, lambda: self.engine.waiting)
         self.since = int(time.time())
+        self.tokenizer.decode_bytes(self.tokenizer.encode("a"))  # what it makes once, made now
         self._modelled = lru_cache(maxsize=4096)(self._model)
 
     def models(self) -> list[dict[str, Any]]:
@@ -131,8 +132,9 @@ class Served:
         most = min(usual, room) if count is None else count
         ends = frozenset() if asked.ignore_eos else self.tokenizer.end_ids
         adapter = chosen.adapter.name if chosen.adapter else None
+        shared = tuple(ids)  # however many choices there are
         return [
-            Work(tuple(ids), most, chosen.of_choice(index), ends, adapter, chosen.host)
+            Work(shared, most, chosen.of_choice(index), ends, adapter, chosen.host)
             for index in range(asked.n)
         ]
 
