@@ -43,9 +43,9 @@ def adapter(made_home, package, tmp_path_factory) -> NamedAdapter:
 def ask(package, adapter):
     """Run a test against a server; the app's options by name."""
 
-    def run(test: Test, *, limits: dict[str, int] | None = None, **options: Any) -> None:
+    def run(test: Test, *, limits: dict[str, Any] | None = None, **options: Any) -> None:
         async def main() -> None:
-            served = Served(package, [adapter], **(limits or {}))
+            served = Served(package, [adapter], threads=1, **(limits or {}))
             app = make_app(served, **options)
             served.engine.start()
             transport = httpx.ASGITransport(app)
@@ -55,7 +55,7 @@ def ask(package, adapter):
             finally:
                 await served.engine.stop(0)
 
-        asyncio.run(asyncio.wait_for(main(), 120))
+        asyncio.run(asyncio.wait_for(main(), 600))
 
     return run
 
@@ -215,7 +215,7 @@ def test_probabilities_of_the_prompt(ask):
         assert nothing["intaglio"]["choices"][0]["chip_blocked_by"] == "nothing was generated"
         bare = {"prompt": "the list", "max_tokens": 0, "echo": True}
         assert (await post(client, COMPLETIONS, **bare))["choices"][0]["text"] == "the list"
-        (only,) = await stream(client, COMPLETIONS, **fields | {"max_tokens": 1}, echo=True)[:1]
+        only, *_ = await stream(client, COMPLETIONS, **fields | {"max_tokens": 1}, echo=True)
         assert only["choices"][0]["text"].startswith("the list")
 
     ask(test)
@@ -240,15 +240,13 @@ def test_a_bias_and_a_penalty(ask):
 
 def test_the_same_bytes_whatever_else_runs(ask):
     requests: list[tuple[str, dict[str, Any]]] = []
-    for index in range(12):
-        fields = {"seed": index, "temperature": index % 3, "max_tokens": 5 + 3 * index, "n": 2}
+    for index in range(6):
+        fields = {"seed": index, "temperature": index % 3, "max_tokens": 5 + 4 * index, "n": 2}
         if index % 4 == 3:
             fields |= {"logprobs": True, "presence_penalty": 0.5}
         requests.append((CHAT, {**fields, "messages": [{"role": "user", "content": "x" * index}]}))
-        more = {"logprobs": index % 3} if index % 2 else {}
-        prompts = ["a list " * (index % 5 + 1), "in"]
-        requests.append((COMPLETIONS, {**fields, **more, "logprobs": 1, "prompt": prompts}))
-        requests[-1][1].pop("logprobs") if index % 2 else None
+        more = {"prompt": ["a list " * (index + 1), "in"], "logprobs": None if index % 2 else 1}
+        requests.append((COMPLETIONS, {**fields, **more}))
 
     async def test(client: httpx.AsyncClient) -> None:
         async def both(path: str, fields: dict[str, Any]) -> Any:

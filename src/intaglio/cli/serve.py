@@ -39,6 +39,9 @@ def serve(
     model: Annotated[
         str | None, typer.Option(help="The float checkpoint, which adapters are quantized beside.")
     ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of the twin; default all processors.")
+    ] = None,
     max_running: Annotated[int, typer.Option(help="Sequences that run together.")] = 64,
     max_waiting: Annotated[int, typer.Option(help="Sequences that may wait for them.")] = 1024,
 ) -> None:
@@ -58,7 +61,8 @@ def serve(
     from intaglio.serve.server import listen, url_of
     from intaglio.serve.server import serve as run
 
-    served = open_served(chip, adapter or [], model, name, max_running, max_waiting)
+    limits = {"threads": threads, "most_running": max_running, "most_waiting": max_waiting}
+    served = open_served(chip, adapter or [], model, name, limits)
     listening = listen(host, port)
     if not keys and not host.startswith(("127.", "localhost", "::1")):
         note("no --api-key: whoever reaches this address can use it")
@@ -75,8 +79,7 @@ def open_served(
     adapters: list[str],
     model: str | None,
     name: str | None,
-    running: int,
-    waiting: int,
+    limits: dict[str, int | None],
 ) -> "Served":
     """The chip and its adapters, loaded."""
     from intaglio.flow.adapters import open_adapter
@@ -88,4 +91,4 @@ def open_served(
         opened = [
             open_adapter(package, given, model=model, progress=progress) for given in adapters
         ]
-    return Served(package, opened, name=name, most_running=running, most_waiting=waiting)
+    return Served(package, opened, name=name, **limits)

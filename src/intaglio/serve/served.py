@@ -51,6 +51,7 @@ class Served:
         adapters: Sequence[NamedAdapter] = (),
         *,
         name: str | None = None,
+        threads: int | None = None,
         most_running: int | None = None,
         most_waiting: int | None = None,
     ) -> None:
@@ -60,7 +61,7 @@ class Served:
         if len(self.adapters) < len(adapters) or self.name in self.adapters:
             raise BadInput("adapters must have names that differ, and none the model's")
         self.context, self.hash = package.plan.context, package.hash
-        self.twin = open_twin(package, adapters=adapters)
+        self.twin = open_twin(package, threads=threads, adapters=adapters)
         limits = {"most_running": most_running, "most_waiting": most_waiting}
         given = {key: value for key, value in limits.items() if value is not None}
         self.engine = Engine(self.twin, **given)
