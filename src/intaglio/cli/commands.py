@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from intaglio import __version__
-from intaglio.cli import market, masks, plan, report
+from intaglio.cli import market, masks, plan, report, serve
 from intaglio.cli.screen import bars, fail, note, say, waiting, write, write_json
 from intaglio.errors import BadInput, IntaglioError
 from intaglio.golden.sample import Sampling
@@ -604,4 +604,5 @@ def demo(
 
 report.add(app)
 masks.add(app)
+serve.add(app)
 market.add(app)

@@ -1,0 +1,1 @@
+"""The server: the chip's twin behind the API that language-model tools speak."""

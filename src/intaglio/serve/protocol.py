@@ -1,0 +1,257 @@
+"""What the wire says: requests as OpenAI's clients write them, each field checked.
+
+Nothing is ignored silently. A field without a meaning here is refused, unless its value asks for
+what happens anyway (``NEUTRAL``), or it only labels the request (``LABELS``).
+"""
+
+import json
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from intaglio.serve.refusal import Refused
+
+LABELS = frozenset(("metadata", "prompt_cache_key", "safety_identifier", "user"))
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "add_generation_prompt": (True,),
+    "best_of": (1,),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
+    "min_p": (0,),
+    "min_tokens": (0,),
+    "modalities": (["text"],),
+    "parallel_tool_calls": (True, False),
+    "repetition_penalty": (1,),
+    "response_format": ({"type": "text"},),
+    "service_tier": ("auto", "default"),
+    "skip_special_tokens": (True,),
+    "store": (False,),
+    "suffix": ("",),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "use_beam_search": (False,),
+    "verbosity": ("medium",),
+}
+MOST_CHOICES = 128
+MOST_PROMPTS = 1024
+MOST_STOPS = 16
+MOST_LOGPROBS = 20
+
+Asked = TypeVar("Asked", bound="Strict")
+Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 64)]
+
+
+class Strict(BaseModel):
+    """Only the fields that are named, each of its own type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class StreamOptions(Strict):
+    """How a stream ends."""
+
+    include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+class Generation(Strict):
+    """What completions and chats have in common."""
+
+    model: str
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] = 1
+    seed: Seed | None = None
+    temperature: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    top_k: Annotated[
+        int | None,
+        Field(ge=-1, description="0 and -1: the whole vocabulary; default: the chip's 64"),
+    ] = None
+    max_tokens: Annotated[int | None, Field(ge=0)] = None
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(default=[], max_length=MOST_STOPS)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
+    logit_bias: dict[str, Bias] = {}
+    ignore_eos: bool = False
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _options_of_a_stream(self) -> "Generation":
+        if self.stream_options and not self.stream:
+            raise ValueError("stream_options are only for a stream")
+        return self
+
+    @property
+    def usage_wanted(self) -> bool:
+        """Whether a stream ends with a chunk of usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+class CompletionRequest(Generation):
+    """``/v1/completions``. ``prompt``: a text, tokens, or a list of either."""
+
+    prompt: list[str | list[int]] = Field(max_length=MOST_PROMPTS, min_length=1)
+    echo: bool = False
+    logprobs: Annotated[int | None, Field(ge=0, le=MOST_LOGPROBS)] = None
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _many(cls, value: Any) -> Any:
+        many = [value] if isinstance(value, str) or _tokens(value) else value
+        if not isinstance(many, list) or not all(_tokens(x) or type(x) is str for x in many):
+            raise ValueError("must be a text, a list of tokens, or a list of either")
+        return many
+
+    @model_validator(mode="after")
+    def _something_to_say(self) -> "CompletionRequest":
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens must be at least 1 without echo")
+        return self
+
+
+class TextPart(Strict):
+    """A part of a message's content; the chip reads text only."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(Strict):
+    """One message of a chat. ``developer`` is another word for ``system``."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: list[TextPart]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_absent(cls, value: Any) -> Any:
+        return without_nulls(value, keep=("content",))
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _parts(cls, value: Any) -> Any:
+        if not isinstance(value, str | list):
+            raise ValueError("must be a text or a list of text parts")
+        return [{"type": "text", "text": value}] if isinstance(value, str) else value
+
+    @property
+    def plain(self) -> dict[str, str]:
+        """As a chat template takes it."""
+        role = "system" if self.role == "developer" else self.role
+        return {"role": role, "content": "".join(part.text for part in self.content)}
+
+
+class ChatRequest(Generation):
+    """``/v1/chat/completions``."""
+
+    messages: list[Message] = Field(min_length=1)
+    max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
+    max_tokens: Annotated[int | None, Field(ge=1)] = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] = 0
+
+    @model_validator(mode="after")
+    def _which_limit(self) -> "ChatRequest":
+        limits = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(limits) > 1:
+            raise ValueError("max_tokens and max_completion_tokens must be equal where both are")
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs must come with logprobs")
+        return self
+
+    @property
+    def limit(self) -> int | None:
+        """Most tokens of an answer, by either name."""
+        return self.max_completion_tokens or self.max_tokens
+
+
+class TokenizeRequest(Strict):
+    """``/tokenize``: a text, or a chat as its template lays it out."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[Message] | None = None
+    add_special_tokens: bool = True
+
+    @model_validator(mode="after")
+    def _either(self) -> "TokenizeRequest":
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give prompt or messages, one of them")
+        if self.messages is not None and not self.add_special_tokens:
+            raise ValueError("add_special_tokens is of a prompt; a chat's template has its own")
+        return self
+
+
+class DetokenizeRequest(Strict):
+    """``/detokenize``."""
+
+    model: str | None = None
+    tokens: list[int]
+
+
+def parse(kind: type[Asked], body: bytes) -> Asked:
+    """A request's body, checked. Raises :class:`Refused` with one sentence."""
+    try:
+        value = json.loads(body, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"the body must be JSON: {_short(error)}", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise Refused("the body must be a JSON object")
+    try:
+        return kind.model_validate(_meant(kind, without_nulls(value)))
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+def without_nulls(value: Any, keep: tuple[str, ...] = ()) -> Any:
+    """An object without its nulls, which mean as much as nothing."""
+    if not isinstance(value, dict):
+        return value
+    return {name: item for name, item in value.items() if item is not None or name in keep}
+
+
+def _meant(kind: type[Strict], value: dict[str, Any]) -> dict[str, Any]:
+    """What of a request has a meaning. Raises :class:`Refused` for what is not supported."""
+    kept = {}
+    for name, item in value.items():
+        if name in kind.model_fields:
+            kept[name] = item
+        elif name in NEUTRAL and not any(_same(item, usual) for usual in NEUTRAL[name]):
+            raise Refused(f"{name} = {_short(item)} is not supported", param=name,
+                          code="unsupported_parameter")  # fmt: skip
+        elif name not in NEUTRAL and name not in LABELS:
+            raise Refused(f"{_short(name)} is not a parameter that is supported here",
+                          param=name[:100], code="unknown_parameter")  # fmt: skip
+    return kept
+
+
+def _tokens(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
+
+
+def _same(value: Any, usual: Any) -> bool:
+    return value == usual and isinstance(value, bool) == isinstance(usual, bool)
+
+
+def _refusal(error: ValidationError) -> Refused:
+    """The first thing that is wrong, as one sentence."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part)[:100] for part in first["loc"])
+    said = first["msg"].removeprefix("Value error, ")
+    return Refused(f"{where}: {said}" if where else said, param=where or None)
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _short(value: Any) -> str:
+    text = " ".join((str(value) if isinstance(value, Exception) else repr(value)).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,204 @@
+"""What is served: a chip, its adapters, and what a request asks of them."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from intaglio.errors import BadInput, IntaglioError
+from intaglio.flow.adapters import NamedAdapter
+from intaglio.flow.engines import open_twin
+from intaglio.flow.package import Package
+from intaglio.flow.talk import modelled
+from intaglio.golden.number import CANDIDATES
+from intaglio.golden.sample import Sampling
+from intaglio.serve.batch import Work
+from intaglio.serve.engine import Engine
+from intaglio.serve.host import ONE, HostSampling
+from intaglio.serve.metrics import Metrics
+from intaglio.serve.protocol import Generation, Message
+from intaglio.serve.refusal import Refused, too_long
+
+HOST_BLOCKED = (
+    "host sampling mode: every token waits for the host, and neither its time nor its link's is "
+    "known of this chip"
+)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """How a request's tokens are chosen. ``seed``: None where nothing is drawn."""
+
+    sampling: Sampling
+    host: HostSampling | None
+    seed: int | None
+    adapter: NamedAdapter | None
+
+    def of_choice(self, index: int) -> Sampling:
+        """The sampling of choice ``index``, whose seed is that many higher."""
+        return replace(self.sampling, seed=(self.sampling.seed + index) % (1 << 64))
+
+
+class Served:
+    """A chip behind the server."""
+
+    def __init__(
+        self,
+        package: Package,
+        adapters: Sequence[NamedAdapter] = (),
+        *,
+        name: str | None = None,
+        threads: int | None = None,
+        most_running: int | None = None,
+        most_waiting: int | None = None,
+    ) -> None:
+        self.package, self.tokenizer = package, package.tokenizer
+        self.name = name or package.path.resolve().name
+        self.adapters = {adapter.name: adapter for adapter in adapters}
+        if len(self.adapters) < len(adapters) or self.name in self.adapters:
+            raise BadInput("adapters must have names that differ, and none the model's")
+        self.context, self.hash = package.plan.context, package.hash
+        self.twin = open_twin(package, threads=threads, adapters=adapters)
+        limits = {"most_running": most_running, "most_waiting": most_waiting}
+        given = {key: value for key, value in limits.items() if value is not None}
+        self.engine = Engine(self.twin, **given)
+        self.metrics = Metrics(lambda: self.engine.running, lambda: self.engine.waiting)
+        self.since = int(time.time())
+        self.tokenizer.decode_bytes(self.tokenizer.encode("a"))  # what it makes once, made now
+        self._modelled = lru_cache(maxsize=4096)(self._model)
+
+    def models(self) -> list[dict[str, Any]]:
+        """The model and its adapters, as ``/v1/models`` lists them."""
+        names: list[tuple[str, str | None]] = [(self.name, None)]
+        names += [(adapter, self.name) for adapter in self.adapters]
+        return [
+            {
+                "id": name, "object": "model", "created": self.since, "owned_by": "intaglio",
+                "root": self.name, "parent": parent, "max_model_len": self.context,
+            }
+            for name, parent in names
+        ]  # fmt: skip
+
+    def check_model(self, name: str) -> None:
+        """Raise :class:`Refused` unless it is the model or one of its adapters."""
+        if name != self.name and name not in self.adapters:
+            there = ", ".join((self.name, *self.adapters))
+            raise Refused(
+                f"model {name[:100]!r} is not served here; there is {there}",
+                status=404, param="model", code="model_not_found",
+            )  # fmt: skip
+
+    def choose(self, asked: Generation, logprobs: int | None, *, prompt: bool = False) -> Chosen:
+        """How a request's tokens are chosen, by the chip's sampler where it can.
+
+        ``logprobs``: as :class:`HostSampling` has it; ``prompt``: of the prompt's tokens too.
+        """
+        self.check_model(asked.model)
+        seed = asked.seed
+        if seed is None and asked.temperature > 0:
+            seed = secrets.randbits(63)
+        top_k = asked.top_k
+        on_chip = CANDIDATES if top_k is None else top_k
+        kept = on_chip if 1 <= on_chip <= CANDIDATES else 0
+        sampling = Sampling.of(asked.temperature, kept, asked.top_p, seed or 0)
+        host = HostSampling(
+            most=on_chip if on_chip > 0 else None,
+            presence=round(asked.presence_penalty * ONE),
+            frequency=round(asked.frequency_penalty * ONE),
+            bias=self._bias(asked.logit_bias),
+            logprobs=logprobs,
+            prompt=prompt,
+        )
+        wide = not (kept or sampling.greedy)
+        needed = wide or logprobs is not None or host.bias or host.presence or host.frequency
+        adapter = self.adapters.get(asked.model)
+        drawn = None if sampling.greedy else seed
+        return Chosen(sampling, host if needed else None, drawn, adapter)
+
+    def works(
+        self, asked: Generation, chosen: Chosen, ids: Sequence[int], count: int | None, usual: int
+    ) -> list[Work]:
+        """A sequence for every choice of a prompt. Raises :class:`Refused` for one too long.
+
+        ``count``: tokens as asked for; without, ``usual`` or what the context leaves.
+        """
+        if not ids:
+            raise Refused("the prompt has no tokens", param="prompt")
+        room = self.context - len(ids) + 1
+        if room < 1 or (count or 0) > room:
+            raise too_long(len(ids), count or 1, self.context)
+        most = min(usual, room) if count is None else count
+        ends = frozenset() if asked.ignore_eos else self.tokenizer.end_ids
+        adapter = chosen.adapter.name if chosen.adapter else None
+        shared = tuple(ids)  # however many choices there are
+        return [
+            Work(shared, most, chosen.of_choice(index), ends, adapter, chosen.host)
+            for index in range(asked.n)
+        ]
+
+    async def encode(self, text: str, *, begin: bool = True) -> list[int]:
+        """Tokens of a text, elsewhere than in the event loop."""
+        begun = self.tokenizer.begin_ids if begin else ()
+        return [*begun, *await aside(self.tokenizer.encode, text)]
+
+    async def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Tokens of a chat up to the model's turn."""
+        return await aside(self.tokenizer.encode_chat, [message.plain for message in messages])
+
+    def check_tokens(self, ids: Sequence[int], param: str) -> None:
+        """Raise :class:`Refused` unless all are of the model's vocabulary."""
+        wrong = next((index for index in ids if not 0 <= index < self.twin.vocabulary), None)
+        if wrong is not None:
+            end = self.twin.vocabulary - 1
+            raise Refused(f"{param}: a token must be from 0 to {end}, not {str(wrong)[:40]}",
+                          param=param)  # fmt: skip
+
+    async def extension(self, chosen: Chosen, counts: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        """The ``intaglio`` object of an answer. ``counts``: of every choice, its prompt's tokens
+        and its own."""
+        return {
+            "hash": self.hash,
+            "adapter": chosen.adapter.name if chosen.adapter else None,
+            "seed": chosen.seed,
+            "sampling_mode": "host" if chosen.host else "chip",
+            "choices": [
+                {"index": index, "prompt_tokens": prompt, "tokens": count,
+                 **await self._on_chip(chosen, prompt, count)}
+                for index, (prompt, count) in enumerate(counts)
+            ],
+        }  # fmt: skip
+
+    async def _on_chip(self, chosen: Chosen, prompt: int, count: int) -> dict[str, Any]:
+        """What a choice, alone on the chip, would have taken (modelled), or why that is unknown."""
+        blocked = "nothing was generated" if not count else HOST_BLOCKED if chosen.host else None
+        if blocked:
+            return {"chip": None, "chip_blocked_by": blocked}
+        rank = chosen.adapter.rank if chosen.adapter else 0
+        sampling = chosen.sampling  # cycles know neither seed nor temperature
+        alike = Sampling(beta=min(sampling.beta, 1), top_k=sampling.top_k)
+        found = await asyncio.to_thread(self._modelled, prompt, count, alike, rank)
+        return {"chip": found, "chip_blocked_by": None}
+
+    def _model(self, prompt: int, count: int, sampling: Sampling, rank: int) -> dict[str, Any]:
+        return modelled(self.package.plan, prompt, count, sampling, rank)
+
+    def _bias(self, asked: dict[str, float]) -> tuple[tuple[int, int], ...]:
+        found = {}
+        for name, amount in asked.items():
+            if not (name.isascii() and name.isdigit() and len(name) < 10):
+                raise Refused(f"logit_bias: {name[:40]!r} must be a token's number",
+                              param="logit_bias")  # fmt: skip
+            self.check_tokens([int(name)], "logit_bias")
+            found[int(name)] = round(amount * ONE)
+        return tuple(sorted((token, amount) for token, amount in found.items() if amount))
+
+
+async def aside(function: Any, *arguments: Any) -> Any:
+    """Run ``function`` in a thread; what a user got wrong in it is a refusal."""
+    try:
+        return await asyncio.to_thread(function, *arguments)
+    except IntaglioError as error:
+        raise Refused(str(error)) from None

@@ -1,0 +1,97 @@
+"""The server as a process: an address, signals, an end that loses no answer."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from intaglio.errors import BadInput
+from intaglio.serve.app import GRACE
+from intaglio.serve.engine import Engine
+
+BACKLOG = 2048
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, which lets the answers that run end when it is told to stop.
+
+    ``ready``: called once requests are taken.
+    """
+
+    def __init__(self, config: uvicorn.Config, engine: Engine, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.engine, self.ready = engine, ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take requests, and say so."""
+        await super().startup(sockets)
+        if not self.should_exit:
+            self.ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let answers end for a while, tell the rest that the server stops, and go."""
+        ending = asyncio.ensure_future(self.engine.stop(GRACE))
+        await super().shutdown(sockets)
+        await ending
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Hear Ctrl-C and SIGTERM; they are answered by a graceful end and are no error."""
+        before = {
+            number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        """The first signal ends it gracefully, the second at once."""
+        if self.should_exit:
+            os._exit(128 + number)
+        self.should_exit = True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at an address. Raises :class:`BadInput` where it cannot be had."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(BACKLOG)
+    except (OSError, OverflowError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise BadInput(f"{host}, port {port}: cannot be listened at: {why}") from None
+    return made
+
+
+def url_of(made: socket.socket) -> str:
+    """The address of a socket, for a client."""
+    host, port = made.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def serve(app: Any, engine: Engine, made: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve until a signal comes. One line for every request goes to stderr."""
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for name, level in (("intaglio.serve", logging.INFO), ("uvicorn", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [shown], False
+        logger.setLevel(level)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="on", server_header=False,
+        timeout_graceful_shutdown=int(GRACE) + 5,
+    )  # fmt: skip
+    Server(config, engine, ready).run(sockets=[made])
