@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from intaglio.cli.screen import say, write_json
+from intaglio.cli.screen import LOOKING, say, step, write_json
 
 DEFAULT_MODEL = "llama-3.1-8b"
 
@@ -79,7 +79,9 @@ def cost(
     spares = Redundancy(repairable, repairs, spare_area)
     terms = Terms(volume, yield_model, spares, die, changes)
     options = PlanOptions(target=target, context=context, slots=slots)
-    show(run_cost(model, options, terms), cost_lines, json_output)
+    with step(LOOKING):
+        made = run_cost(model, options, terms)
+    show(made, cost_lines, json_output)
 
 
 def turnaround(
@@ -152,7 +154,9 @@ def agents(
         target=target, gpu=gpu, steps=steps, prompt=prompt, output=tokens, seconds=seconds,
         outside=outside, rate=rate, prompt_rate=prompt_rate, gpu_rate=gpu_rate, context=context,
     )  # fmt: skip
-    show(run_agents(model, options), agents_lines, json_output)
+    with step(LOOKING):
+        made = run_agents(model, options)
+    show(made, agents_lines, json_output)
 
 
 def given(**values: float | None) -> dict[str, float]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from intaglio.cli.screen import bars, say, write_json
+from intaglio.cli.screen import LOOKING, bars, say, step, write_json
 
 if TYPE_CHECKING:  # what a command needs it imports itself, so that --help comes at once
     from intaglio.flow.plan import Bound, Option, Planned
@@ -87,8 +87,10 @@ def plan(
         target=target, die=die, power=power, context=context, slots=slots, bits=bits, rows=rows,
         positions=positions, beat=beat, dies=dies, loss=loss, choices=choices,
     )  # fmt: skip
-    with bars() as progress:
+    with step(LOOKING):
         made = run_plan(model, options)
+        _ = made.changes, made.on_more_dies  # looked for while the bar is there
+    with bars() as progress:
         rows_of = compare(made, progress) if pareto else None
     if json_output:
         rest = {} if rows_of is None else {"pareto": [row.as_dict() for row in rows_of]}

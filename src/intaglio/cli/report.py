@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from intaglio.cli.screen import bars, say, write_json
+from intaglio.errors import BadInput
 
 if TYPE_CHECKING:  # what a command needs it imports itself, so that --help comes at once
     from intaglio.quantity import Quantity
@@ -40,6 +41,8 @@ def report(
     """
     from intaglio.report.write import write_report
 
+    if output is not None and not output.name:
+        raise BadInput(f"output must be a folder by its name, not {str(output)!r}")
     with bars() as progress:
         written = write_report(chip, target=target, output=output, progress=progress)
     if json_output:

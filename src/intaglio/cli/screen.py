@@ -78,6 +78,18 @@ def bars() -> Iterator[Any]:
         yield show
 
 
+LOOKING = "looking for the fastest chip"
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Show a step that cannot say how far it is."""
+    with bars() as progress:
+        progress(name, 0, "")
+        yield
+        progress(name, 1, "")
+
+
 class Lines:
     """Steps as lines, for logs."""
 

@@ -64,15 +64,18 @@ def open_adapter(
         return NamedAdapter(name, source, Adapter.load(store.root / key / FILE))
 
 
-def check_side_memory(package: Package, adapter: NamedAdapter) -> None:
-    """Raise :class:`BadInput` where the chip itself has no room for the adapter."""
+def check_side_memory(package: Package, adapter: NamedAdapter, *, otherwise: str = "") -> None:
+    """Raise :class:`BadInput` where the chip itself has no room for the adapter.
+
+    ``otherwise``: what else could be done.
+    """
     held, needed = package.plan.adapter_rank, adapter.rank
     if held >= needed:
         return
     has = f"side memory for a rank of at most {held}" if held else "no side memory for adapters"
     raise BadInput(
         f"adapter {adapter.name!r} has rank {needed}, and {package.path} has {has}",
-        hint=f"compile the chip with --adapter-rank {needed}, or use --engine twin",
+        hint=f"compile the chip with --adapter-rank {needed}{otherwise}",
     )
 
 

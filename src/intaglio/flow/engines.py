@@ -157,7 +157,7 @@ class RtlSource:
     ) -> None:
         self.epoch = 0
         if adapter:
-            check_side_memory(package, adapter)
+            check_side_memory(package, adapter, otherwise=", or use --engine twin")
         executable, _ = executable_of(package, progress=progress)
         with unheard_interrupts():
             self.simulation = Simulation(executable, package.images)
