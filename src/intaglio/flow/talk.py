@@ -13,7 +13,7 @@ from intaglio.flow.package import Package
 from intaglio.flow.progress import Progress, silent
 from intaglio.golden.sample import Sampling
 from intaglio.plan.chip import ChipPlan
-from intaglio.plan.process import process, process_names
+from intaglio.plan.process import is_process, process
 from intaglio.plan.schedule import Schedule, User
 from intaglio.plan.target import target
 
@@ -155,7 +155,7 @@ def modelled_energy(plan: ChipPlan, prompt: int, count: int, cycles: int) -> flo
 
     Every position takes what a generated token does, though a prompt's skip the head.
     """
-    if plan.target not in process_names():
+    if not is_process(plan.target):
         return None
     from intaglio.plan.outline import Outline
     from intaglio.silicon.physical import Silicon, inputs_of

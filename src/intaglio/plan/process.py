@@ -86,9 +86,15 @@ class Process:
         return self.figures[key]
 
 
+@cache
+def is_process(name: str) -> bool:
+    """Whether the target of that name is a process. Raises :class:`BadInput` for an unknown one."""
+    return read_target(target_path(name))["node"] is not None
+
+
 def process_names() -> list[str]:
     """The targets that are processes."""
-    return [name for name in target_names() if read_target(target_path(name))["node"] is not None]
+    return [name for name in target_names() if is_process(name)]
 
 
 @cache
