@@ -13,25 +13,32 @@ inline int tiles_of(const Matrix &m, int super) { // tiles of one super tile
   return left < SUPER ? left : SUPER;
 }
 
-// Sums of ROWS rows and TILES tiles; step: bytes from a tile's block to its next.
+// Sums of ROWS rows and TILES tiles; step: bytes from a tile's block to its next. Unit by unit, all
+// tiles: what is decoded serves all rows, and a row's four bytes all tiles.
 template <int BITS, int ROWS, int TILES>
 inline void multiply_part(const Decoder<BITS> &decoder, const uint8_t *codes, size_t step,
                           int blocks, const int8_t *x, size_t stride, int32_t *out) {
   using D = Decoder<BITS>;
   Acc acc[ROWS][TILES];
-  for (int r = 0; r < ROWS; r++)
-    for (int t = 0; t < TILES; t++) acc[r][t] = zero();
+  // all unrolled: of sums that are reached by a number at run time GCC keeps none in registers
+  unrolled<ROWS * TILES>([&](auto i) { acc[i / TILES][i % TILES] = zero(); });
   for (int b = 0; b < blocks; b++, codes += step, x += GROUP * D::UNITS) {
-    for (int t = 0; t < TILES; t++) {
-      Unit units[D::UNITS];
-      decoder.block(codes + t * D::BYTES, units);
-      for (int u = 0; u < D::UNITS; u++)
-        for (int r = 0; r < ROWS; r++)
-          acc[r][t] = dot(acc[r][t], units[u], x + r * stride + GROUP * u);
-    }
+    typename D::Tops tops[TILES];
+    for (int t = 0; t < TILES; t++) decoder.put_tops(codes + t * D::BYTES, tops[t]);
+    unrolled<D::UNITS>([&](auto unit) {
+      Unit units[TILES];
+      unrolled<TILES>([&](auto t) {
+        units[t] = decoder.template unit<unit>(codes + t * D::BYTES, tops[t]);
+      });
+      unrolled<ROWS>([&](auto r) {
+        const Four four = four_of(x + r * stride + GROUP * unit);
+        unrolled<TILES>([&](auto t) { acc[r][t] = dot(acc[r][t], units[t], four); });
+      });
+    });
   }
-  for (int r = 0; r < ROWS; r++)
-    for (int t = 0; t < TILES; t++) store(out + r * WIDE + t * TILE, acc[r][t]);
+  unrolled<ROWS * TILES>([&](auto i) {
+    store(out + i / TILES * WIDE + i % TILES * TILE, acc[i / TILES][i % TILES]);
+  });
 }
 
 template <int BITS, int TILES>

@@ -4,6 +4,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "model.h"
 #include "tables.h"
@@ -21,6 +22,13 @@ inline int32_t load4(const void *p) {
   int32_t v;
   memcpy(&v, p, 4);
   return v;
+}
+
+// f(0) to f(N - 1), each number a constant
+template <int N, class F> inline void unrolled(F f) {
+  [&]<int... I>(std::integer_sequence<int, I...>) {
+    (f(std::integral_constant<int, I>{}), ...);
+  }(std::make_integer_sequence<int, N>{});
 }
 
 // What N entries of a table give for field number 0, 1, 2 of the index: see Decoder::look.
@@ -49,11 +57,11 @@ inline Acc zero() { return _mm512_setzero_si512(); }
 inline void store(int32_t *p, Acc a) { _mm512_storeu_si512(p, a); }
 inline Unit load_unit(const void *p) { return _mm512_loadu_si512(p); }
 inline Unit load_keys(const uint8_t *p) { return load_unit(p); }
+using Four = __m512i;
+inline Four four_of(const int8_t *x) { return _mm512_set1_epi32(load4(x)); }
 // unit unsigned, all of 8 bits; x signed
-inline Acc dot(Acc a, Unit u, const int8_t *x) {
-  return _mm512_dpbusd_epi32(a, u, _mm512_set1_epi32(load4(x)));
-}
-inline Acc dot_keys(Acc a, Unit u, const int8_t *x) { return dot(a, u, x); }
+inline Acc dot(Acc a, Unit u, Four x) { return _mm512_dpbusd_epi32(a, u, x); }
+inline Acc dot_keys(Acc a, Unit u, const int8_t *x) { return dot(a, u, four_of(x)); }
 // unit signed, w unsigned of SOFT_BITS
 inline Acc dot_values(Acc a, Unit u, const uint8_t *w) {
   return _mm512_dpbusd_epi32(a, _mm512_set1_epi32(load4(w)), u);
@@ -78,7 +86,7 @@ template <int BITS> struct Table {
 };
 
 // 0xCA takes the first where the mask is set
-inline Unit tops(Unit v0, Unit v1, Unit v2) {
+inline Unit join_tops(Unit v0, Unit v1, Unit v2) {
   const __m512i two = _mm512_ternarylogic_epi32(_mm512_set1_epi8(3), _mm512_srli_epi16(v0, 6),
                                                 _mm512_srli_epi16(v1, 4), 0xCA);
   return _mm512_ternarylogic_epi32(_mm512_set1_epi8(15), two, _mm512_srli_epi16(v2, 2), 0xCA);
@@ -106,13 +114,12 @@ inline Unit load_keys(const uint8_t *p) { return load_unit(p); }
 inline __m256i add_dot(__m256i a, __m256i u, __m256i s) { // u * s: sums of two fit 16 bits
   return _mm256_add_epi32(a, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)));
 }
+using Four = __m256i;
+inline Four four_of(const int8_t *x) { return _mm256_set1_epi32(load4(x)); }
 // weights up to 30 times 8 bits signed
-inline Acc dot(Acc a, Unit u, const int8_t *x) {
-  const __m256i s = _mm256_set1_epi32(load4(x));
-  return {add_dot(a.a, u.a, s), add_dot(a.b, u.b, s)};
-}
+inline Acc dot(Acc a, Unit u, Four x) { return {add_dot(a.a, u.a, x), add_dot(a.b, u.b, x)}; }
 // keys of 8 bits unsigned times digits of 7 bits signed
-inline Acc dot_keys(Acc a, Unit u, const int8_t *x) { return dot(a, u, x); }
+inline Acc dot_keys(Acc a, Unit u, const int8_t *x) { return dot(a, u, four_of(x)); }
 inline Acc dot_values(Acc a, Unit u, const uint8_t *w) {
   const __m256i s = _mm256_set1_epi32(load4(w));
   return {add_dot(a.a, s, u.a), add_dot(a.b, s, u.b)};
@@ -129,13 +136,15 @@ template <int BITS> struct Table {
   template <int FIELD> Unit look(Unit v) const { return {look<FIELD>(v.a), look<FIELD>(v.b)}; }
 };
 
-inline __m256i tops(__m256i v0, __m256i v1, __m256i v2) {
+inline __m256i join_tops(__m256i v0, __m256i v1, __m256i v2) {
   const __m256i low = _mm256_and_si256(_mm256_srli_epi16(v0, 6), _mm256_set1_epi8(3));
   const __m256i middle = _mm256_and_si256(_mm256_srli_epi16(v1, 4), _mm256_set1_epi8(12));
   const __m256i high = _mm256_and_si256(_mm256_srli_epi16(v2, 2), _mm256_set1_epi8(48));
   return _mm256_or_si256(_mm256_or_si256(low, middle), high);
 }
-inline Unit tops(Unit v0, Unit v1, Unit v2) { return {tops(v0.a, v1.a, v2.a), tops(v0.b, v1.b, v2.b)}; }
+inline Unit join_tops(Unit v0, Unit v1, Unit v2) {
+  return {join_tops(v0.a, v1.a, v2.a), join_tops(v0.b, v1.b, v2.b)};
+}
 
 #elif defined(INTAGLIO_NEON)
 
@@ -165,13 +174,16 @@ inline Unit load_keys(const uint8_t *p) {
   for (int i = 0; i < 4; i++) u.v[i] = veorq_s8(u.v[i], vdupq_n_s8(-128));
   return u;
 }
-inline Acc dot(Acc a, Unit u, const int8_t *x) {
-  const int8x16_t s = vreinterpretq_s8_s32(vdupq_n_s32(load4(x)));
-  for (int i = 0; i < 4; i++) a.v[i] = vdotq_s32(a.v[i], u.v[i], s);
+using Four = int8x16_t;
+inline Four four_of(const int8_t *x) { return vreinterpretq_s8_s32(vdupq_n_s32(load4(x))); }
+inline Acc dot(Acc a, Unit u, Four x) {
+  for (int i = 0; i < 4; i++) a.v[i] = vdotq_s32(a.v[i], u.v[i], x);
   return a;
 }
-inline Acc dot_keys(Acc a, Unit u, const int8_t *x) { return dot(a, u, x); }
-inline Acc dot_values(Acc a, Unit u, const uint8_t *w) { return dot(a, u, (const int8_t *)w); }
+inline Acc dot_keys(Acc a, Unit u, const int8_t *x) { return dot(a, u, four_of(x)); }
+inline Acc dot_values(Acc a, Unit u, const uint8_t *w) {
+  return dot(a, u, four_of((const int8_t *)w));
+}
 
 template <int BITS> struct Table {
   static constexpr auto ENTRIES = looked_up<BITS, 16>(WEIGHT_BIAS);
@@ -187,7 +199,7 @@ template <int BITS> struct Table {
   }
 };
 
-inline Unit tops(Unit v0, Unit v1, Unit v2) {
+inline Unit join_tops(Unit v0, Unit v1, Unit v2) {
   for (int i = 0; i < 4; i++) {
     uint8x16_t t = vshrq_n_u8(vreinterpretq_u8_s8(v0.v[i]), 6);
     t = vorrq_u8(t, vandq_u8(vshrq_n_u8(vreinterpretq_u8_s8(v1.v[i]), 4), vdupq_n_u8(12)));
@@ -226,7 +238,9 @@ template <class X> inline Acc dot_any(Acc a, const Unit &u, const X *x) {
     for (int j = 0; j < 4; j++) a.v[i] += int32_t(u.v[4 * i + j]) * x[j];
   return a;
 }
-inline Acc dot(Acc a, const Unit &u, const int8_t *x) { return dot_any(a, u, x); }
+using Four = const int8_t *;
+inline Four four_of(const int8_t *x) { return x; }
+inline Acc dot(Acc a, const Unit &u, Four x) { return dot_any(a, u, x); }
 inline Acc dot_keys(Acc a, const Unit &u, const int8_t *x) { return dot_any(a, u, x); }
 inline Acc dot_values(Acc a, const Unit &u, const uint8_t *w) { return dot_any(a, u, w); }
 
@@ -238,7 +252,7 @@ template <int BITS> struct Table {
   }
 };
 
-inline Unit tops(Unit v0, const Unit &v1, const Unit &v2) {
+inline Unit join_tops(Unit v0, const Unit &v1, const Unit &v2) {
   for (int i = 0; i < 64; i++)
     v0.v[i] = int8_t(uint8_t(v0.v[i]) >> 6 | uint8_t(v1.v[i]) >> 6 << 2 | uint8_t(v2.v[i]) >> 6 << 4);
   return v0;
@@ -247,28 +261,27 @@ inline Unit tops(Unit v0, const Unit &v1, const Unit &v2) {
 #endif
 
 // Blocks of codes to units of weights. Table::look<FIELD>(bytes) gives the weights whose codes are
-// bits BITS * FIELD and up of every byte; tops() joins the two top bits of three bytes to six.
+// bits BITS * FIELD and up of every byte; join_tops() joins the two top bits of three bytes to six.
 template <int BITS> struct Decoder : Table<BITS> {
   static constexpr int UNITS = BITS == 3 ? 8 : BITS == 4 ? 2 : 4;
   static constexpr int BYTES = BITS == 3 ? 192 : 64;
+  struct Tops {
+    Unit joined;
+  };
 
-  void block(const uint8_t *p, Unit *u) const {
-    pair(load_unit(p), u);
-    if constexpr (BITS == 2) {
-      u[2] = this->template look<2>(load_unit(p));
-      u[3] = this->template look<3>(load_unit(p));
-    }
-    if constexpr (BITS == 3) {
-      pair(load_unit(p + 64), u + 2);
-      pair(load_unit(p + 128), u + 4);
-      pair(tops(load_unit(p), load_unit(p + 64), load_unit(p + 128)), u + 6);
-    }
+  // What units of the block at p take besides its bytes.
+  void put_tops(const uint8_t *p, Tops &to) const {
+    if constexpr (BITS == 3)
+      to.joined = join_tops(load_unit(p), load_unit(p + 64), load_unit(p + 128));
   }
 
-private:
-  void pair(const Unit &bytes, Unit *u) const {
-    u[0] = this->template look<0>(bytes);
-    u[1] = this->template look<1>(bytes);
+  template <int U> Unit unit(const uint8_t *p, const Tops &tops) const {
+    if constexpr (BITS != 3)
+      return this->template look<U>(load_unit(p));
+    else if constexpr (U < 6)
+      return this->template look<U % 2>(load_unit(p + 64 * (U / 2)));
+    else
+      return this->template look<U % 2>(tops.joined);
   }
 };
 
