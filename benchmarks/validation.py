@@ -220,12 +220,11 @@ def hc1_silicon(shape: Shape, rows: int, prompt: int, output: int) -> Silicon:
         positions=shape.positions, beat=widest_beat(spine(model)),
         adapter_rank=shape.adapter_rank,
     )  # fmt: skip
-    return Silicon(made, Choices(prompt=prompt, output=output))
+    return Silicon(made, Choices(prompt=prompt, output=output), seat=False)
 
 
 def drawn(silicon: Silicon, x: Inputs) -> Silicon:
     """The same with the smallest cells at these numbers: its makers know their process."""
-    silicon.cells.clear()
     silicon.choose(x)
     return silicon
 

@@ -120,6 +120,11 @@ def quantity(values: Any, place: str) -> Quantity:
         raise BadInput(f"{place}: {error.message}") from None
 
 
+def numbers(quantities: Mapping[str, Quantity]) -> dict[str, float]:
+    """The values by name. Raises :class:`BadInput` where nobody knows one."""
+    return {name: q.number for name, q in quantities.items()}
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a data file. Raises :class:`BadInput` naming the file."""
     try:
@@ -162,7 +167,7 @@ def spread(
     ``most`` are taken at the corner to which every input alone moves the result: exact for a model
     that is monotone in each input, whatever the others are. All inputs must be known.
     """
-    nominal = {name: q.number for name, q in inputs.items()}
+    nominal = numbers(inputs)
     central = dict(model(nominal))
     moves: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in central}
     for name, q in inputs.items():

@@ -129,6 +129,7 @@ def plan_lines(made: "Planned") -> Iterable[str]:
         f"Cycles: {cycles.token:,.0f} a token ({cycles.prompt:,} in, {cycles.output:,} out), "
         f"{cycles.first:,} to the first, {cycles.interval:,} between positions"
     )
+    yield redrive_line(made)
     yield speeds_line(made)
     for bound in made.bounds:
         yield bound_line(bound)
@@ -150,7 +151,7 @@ def subject_lines(made: "Planned") -> Iterable[str]:
     head = f"head {outline.bits['head']:.3g}"
     yield (
         f"  {len(plan.layers)} layers, {'/'.join(widths)}-bit weights ({head}), context "
-        f"{plan.context:,}, {plan.slots} users' keys and values"
+        f"{plan.context:,}, keys and values of {plan_users(plan.slots)}"
     )
     yield (
         f"  a cycle takes {plan.positions} position{'s' * (plan.positions > 1)} in attention, "
@@ -274,6 +275,16 @@ def area_lines(made: "Planned") -> Iterable[str]:
             line = "  "
         line += f"{part}, "
     yield line.rstrip(", ")
+
+
+def redrive_line(made: "Planned") -> str:
+    """What product lines that are driven anew add to the cycles."""
+    late = made.derived["redrive_cycles"].quantity
+    low, high = late.bounds
+    return (
+        f"Beside them {late.number:,.0f} a token ({low:,.0f} - {high:,.0f}, {late.grade}) where "
+        "product lines are driven anew"
+    )
 
 
 def speeds_line(made: "Planned") -> str:

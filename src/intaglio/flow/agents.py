@@ -21,6 +21,7 @@ from intaglio.silicon.market import economics
 PROMPT = 1024
 ASKED = "asked for"
 NO_LINKS = exactly(0.0, "s", "one die has no links")
+LATE = ("redrive_cycles", "redrive_cycles_interval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +137,11 @@ def gpu_runner(other: Machine, work: Work, options: AgentOptions) -> Runner:
 def chip_runner(
     name: str, opened: Model, process: Process, chain: Chain, options: AgentOptions
 ) -> Runner:
-    """The chip with one user: the plan's exact cycles over its clock, split at the first token.
+    """The chip with one user: the plan's cycles over its clock, split at the first token.
 
-    A chip of several dies takes the time of its links besides, with every token.
+    Beside the exact ones those of re-driven product lines: for every token, and of the prompt for
+    every position after the first those of a layer. A chip of several dies takes the time of its
+    links besides, with every token.
     """
     rates = {"prompt": options.prompt_rate, "output": options.rate}
     made = {
@@ -151,21 +154,23 @@ def chip_runner(
         first = schedule.run([User(chain.prompt, 1)])
         # a single token comes with the prompt: its own time is then none that can be seen
         rest = max(schedule.run([User(chain.prompt, chain.output)]) - first, 1)
-        planned = {"prompt": (chain.prompt, first), "output": (chain.output, rest)}
-        crossings = {"prompt": 1, "output": chain.output}
-        for what, (tokens, cycles) in planned.items():
-            figures = {"clock": process["clock"], "link": links}
-            made.setdefault(what, rate_of(tokens, cycles, crossings[what], figures, what))
+        figures = {"clock": process["clock"], "link": links}
+        figures |= {name: chip.derived[name].quantity for name in LATE}
+        made.setdefault("prompt", rate_of(chain.prompt, first, 1, figures, "prompt"))
+        made.setdefault("output", rate_of(chain.output, rest, chain.output, figures, "output"))
     return Runner(f"{opened.title} in silicon, {process.name}", made["prompt"], made["output"])
 
 
 def rate_of(
-    tokens: int, cycles: int, crossings: int, figures: Mapping[str, Quantity], what: str
+    tokens: int, cycles: int, rounds: int, figures: Mapping[str, Quantity], what: str
 ) -> Quantity:
-    """Tokens/s from exact cycles, and from the links that are crossed so many times."""
-    links = f" and {crossings:,} times the links" if figures["link"].number else ""
-    return derive(
-        lambda v: {"rate": tokens / (cycles / v["clock"] + crossings * v["link"])},
-        figures, {"rate": "token/s"},
-        f"exact cycles of the {what} ({cycles:,}) at the clock{links}",
-    )["rate"].quantity  # fmt: skip
+    """Tokens/s from exact cycles, re-drives, and the links, ``rounds`` times through the chain."""
+
+    def rate(v: Mapping[str, float]) -> dict[str, float]:
+        late, of_a_layer = (v[name] for name in LATE)
+        waited = rounds * late + (tokens - rounds) * of_a_layer
+        return {"rate": tokens / ((cycles + waited) / v["clock"] + rounds * v["link"])}
+
+    links = f" and {rounds:,} times the links" if figures["link"].number else ""
+    source = f"exact cycles of the {what} ({cycles:,}) and re-drives at the clock{links}"
+    return derive(rate, figures, {"rate": "token/s"}, source)["rate"].quantity

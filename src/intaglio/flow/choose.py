@@ -1,6 +1,5 @@
 """Choose: which chip a plan is of, by the options, by search, or as many dies as it takes."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from intaglio.plan.preset import Preset, preset, preset_names
 from intaglio.plan.process import Process, process
 from intaglio.plan.tiling import DIGITS, GROUPS
 from intaglio.silicon.accuracy import narrowest
+from intaglio.silicon.physical import Physical, figures
 from intaglio.silicon.request import Choices
 from intaglio.silicon.search import Bounds, Found, Search
-from intaglio.silicon.several import room_of
+from intaglio.silicon.several import Several, room_of, several
 
 DEFAULT_TARGET = "n6"
 DEFAULT_BITS = 4
@@ -134,15 +134,20 @@ def target_of(model: Model, options: PlanOptions) -> Process:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The chip of a plan. ``question``, ``found``: the search that found it, where one did."""
+    """The chip of a plan with its figures.
 
-    outline: Outline
+    ``cut``: it on several dies, where one does not hold it. ``question``, ``found``: the search
+    that found it, where one did.
+    """
+
+    physical: Physical
+    cut: Several | None = None
     question: Search | None = None
     found: Found | None = None
 
 
-def area_limits(own: Process, options: PlanOptions) -> Mapping[str, float]:
-    """The areas that a die may have, by what limits it."""
+def area_limit(own: Process, options: PlanOptions) -> tuple[str, float]:
+    """What limits a die, and to how many mm²: the smallest limit there is."""
     limits = {"die": options.die, "reticle": own["reticle"].value,
               "user_area": own["user_area"].value}  # fmt: skip
     known = {name: limit for name, limit in limits.items() if limit is not None}
@@ -150,7 +155,8 @@ def area_limits(own: Process, options: PlanOptions) -> Mapping[str, float]:
         raise BadInput(
             f"unknown: {own['reticle'].blocked_by}", hint="say with --die how large a die may be"
         )
-    return known
+    name = min(known, key=lambda key: known[key])
+    return name, known[name]
 
 
 def shape_of(model: Model, options: PlanOptions) -> dict[str, Any]:
@@ -173,16 +179,17 @@ def shape_of(model: Model, options: PlanOptions) -> dict[str, Any]:
 
 
 def choose(model: Model, own: Process, options: PlanOptions) -> Chosen:
-    """The chip for these options.
+    """The chip for these options, and its figures.
 
     The package's own; that of given rows; or the fastest under the bounds, where one keeps them.
     Where the die holds a chip and only the power is exceeded: the one that takes least.
     """
+    _, limit = area_limit(own, options)
     if model.package is not None:
         if options.shape:
             name = next(iter(options.shape))
             raise BadInput(f"--{name} is the chip's own", hint="plan its checkpoint instead")
-        return Chosen(model.package)
+        return cut_where_needed(model.package, own, options, limit)
     shape = shape_of(model, options)
     if options.positions is not None and options.positions >= 2 * shape["context"]:
         raise BadInput(
@@ -190,8 +197,7 @@ def choose(model: Model, own: Process, options: PlanOptions) -> Chosen:
         )
     plain = plain_outline(model, own, options)
     if options.rows is not None:
-        return Chosen(plain)
-    limit = min(area_limits(own, options).values())
+        return cut_where_needed(plain, own, options, limit)
     question = Search(
         model.source, own, Bounds(limit, options.power), options.choices, shape,
         beat=options.beat, positions=options.positions,
@@ -199,14 +205,14 @@ def choose(model: Model, own: Process, options: PlanOptions) -> Chosen:
     try:
         if options.dies and options.dies > 1:
             return on_dies(question, limit, options.dies)
-        return Chosen(*searched(question))
+        return searched(question)
     except DoesNotFit:
         if options.dies:
             raise
         least = least_power(question)
         if least is not None:
-            return Chosen(least)
-        return Chosen(whole_layers(plain, model, own, options, limit))
+            return cut_where_needed(least, own, options, limit)
+        return whole_layers(plain, model, own, options, limit)
 
 
 def least_power(question: Search) -> Outline | None:
@@ -215,35 +221,51 @@ def least_power(question: Search) -> Outline | None:
     return min(held, key=lambda point: point.power).outline if held else None
 
 
+def fits(made: Physical, limit: float) -> bool:
+    """One die of ``limit`` mm² holds the chip."""
+    return made.area["area_mm2"].number <= limit
+
+
+def cut_where_needed(made: Outline, own: Process, options: PlanOptions, limit: float) -> Chosen:
+    """A chip on several dies, where one does not hold it; a shuttle's seat is one die.
+
+    Whole where columns do not fit either: the bound that is exceeded is said.
+    """
+    physical = figures(made, own, options.choices)
+    if own["user_area"].known or fits(physical, limit):
+        return Chosen(physical)
+    try:
+        return Chosen(physical, several(physical, limit))
+    except DoesNotFit:
+        if options.dies:
+            raise
+        return Chosen(physical)
+
+
 def whole_layers(
     plain: Outline, model: Model, own: Process, options: PlanOptions, limit: float
-) -> Outline:
+) -> Chosen:
     """A chip too large for a die with as few rows as leave every layer on one die.
 
     Cut by columns it would gather vectors in every layer. ``plain`` where no number of rows does,
     and for a seat, which is one die.
     """
-    from intaglio.silicon.physical import figures
-    from intaglio.silicon.several import several
-
-    if own["user_area"].known:
-        return plain
-    rows, made = own.rows, plain
-    while rows <= MOST_ROWS:
-        try:
-            if not several(figures(made, own, options.choices), limit).cut.gathers:
-                return made
-        except DoesNotFit:
-            pass
+    first = cut_where_needed(plain, own, options, limit)
+    rows, made = own.rows, first
+    while rows <= MOST_ROWS and not own["user_area"].known:
+        if fits(made.physical, limit) or (made.cut and not made.cut.cut.gathers):
+            return made
         rows = rows * 5 // 4 + 1
-        made = plain_outline(model, own, replace(options, rows=rows))
-    return plain
+        other = plain_outline(model, own, replace(options, rows=rows))
+        made = cut_where_needed(other, own, options, limit)
+    return first
 
 
-def searched(question: Search) -> tuple[Outline, Search, Found]:
-    """The fastest chip of a question, with the question."""
+def searched(question: Search) -> Chosen:
+    """The fastest chip of a question, on one die, with the question."""
     found = question.run()
-    return found.best.outline, question, found
+    physical = figures(found.best.outline, question.process, question.choices)
+    return Chosen(physical, None, question, found)
 
 
 def on_dies(question: Search, limit: float, most: int) -> Chosen:
@@ -251,16 +273,14 @@ def on_dies(question: Search, limit: float, most: int) -> Chosen:
 
     Raises :class:`DoesNotFit` where none was found.
     """
-    from intaglio.silicon.physical import figures
-    from intaglio.silicon.several import several
-
     area = most * room_of(limit, question.x)
     for _ in range(24):
-        asked = replace(question, bounds=replace(question.bounds, area=area))
-        made, *_, found = searched(asked)
-        physical = figures(made, question.process, question.choices)
-        if len(several(physical, limit).cut.dies) <= most:
-            return Chosen(made, asked, found)
+        chosen = searched(replace(question, bounds=replace(question.bounds, area=area)))
+        if fits(chosen.physical, limit):
+            return chosen
+        cut = several(chosen.physical, limit)
+        if len(cut.cut.dies) <= most:
+            return replace(chosen, cut=cut)
         area *= SHRINK
     raise DoesNotFit(
         f"no chip of this shape was found on {most} dies of {limit:g} mm2",

@@ -39,7 +39,7 @@ class Subject:
 
 def subject_of(planned: Planned) -> Subject:
     """A planned chip as cost looks at it."""
-    chip = chip_of(planned.physical, planned.cut, planned.process, planned.options)
+    chip = chip_of(planned.chosen, planned.process, planned.options)
     position = round(planned.physical.cycles.position)
     work = work_of(planned.name, planned.model, planned.outline, position)
     return Subject(planned, chip, planned.outline.plan.slots, work, position)

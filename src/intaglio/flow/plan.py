@@ -14,7 +14,7 @@ from intaglio.flow.choose import (
     Chosen,
     Model,
     PlanOptions,
-    area_limits,
+    area_limit,
     choose,
     open_model,
     target_of,
@@ -26,9 +26,9 @@ from intaglio.quantity import Quantity
 from intaglio.silicon.accuracy import expected_growth, measured
 from intaglio.silicon.cost import Chip, Terms, cost
 from intaglio.silicon.derived import Figure, unknown
-from intaglio.silicon.physical import KINDS, Physical, figures
+from intaglio.silicon.physical import KINDS, Physical
 from intaglio.silicon.search import Change, changes
-from intaglio.silicon.several import CUT_KINDS, Several, several
+from intaglio.silicon.several import CUT_KINDS, Several
 
 HEADLINE = (
     "area_mm2", "power_w", "tokens_per_second_per_user", "millijoule_per_token",
@@ -38,7 +38,7 @@ MORE = (
     "power_full_w", "power_all_w", "leakage_w", "millijoule_per_token_full",
     "tokens_per_second_all", "tokens_per_second_full", "tokens_per_second_end_to_end",
     "prompt_tokens_per_second", "hottest_w_per_mm2", "hottest_single_w_per_mm2", "transistors",
-    "femtojoule_per_weight",
+    "femtojoule_per_weight", "redrive_cycles",
 )  # fmt: skip
 LINKS = ("die_mm2", "link_seconds", "link_w", "link_lanes")
 COMPARING = "comparing widths and contexts"
@@ -80,20 +80,25 @@ class Bound:
 
 @dataclass(frozen=True)
 class Planned:
-    """A planned chip and its figures.
-
-    ``die``: what one costs. ``cut``: the chip on several dies, where one does not hold it.
-    """
+    """A planned chip and its figures. ``die``: what one costs."""
 
     name: str
     model: Model
     options: PlanOptions
     process: Process
     chosen: Chosen
-    physical: Physical
-    cut: Several | None
     die: Figure
     bounds: tuple[Bound, ...]
+
+    @property
+    def physical(self) -> Physical:
+        """The chip's figures, as if one die held it."""
+        return self.chosen.physical
+
+    @property
+    def cut(self) -> Several | None:
+        """The chip on several dies, where one does not hold it."""
+        return self.chosen.cut
 
     @property
     def outline(self) -> Outline:
@@ -245,46 +250,29 @@ def run_plan(name: str, options: PlanOptions | None = None) -> Planned:
 def plan_outline(name: str, model: Model, process: Process, options: PlanOptions) -> Planned:
     """The figures of an opened model's chip on a process."""
     chosen = choose(model, process, options)
-    made = figures(chosen.outline, process, options.choices)
-    cut = cut_of(made, process, options)
-    die = die_cost(made, cut, process, options)
-    bounds = bounds_of(made, cut, process, options)
-    return Planned(name, model, options, process, chosen, made, cut, die, bounds)
+    die, bounds = die_cost(chosen, process, options), bounds_of(chosen, process, options)
+    return Planned(name, model, options, process, chosen, die, bounds)
 
 
-def cut_of(made: Physical, process: Process, options: PlanOptions) -> Several | None:
-    """The chip on several dies, where one does not hold it; a shuttle's seat is one die."""
-    limit = min(area_limits(process, options).values())
-    if process["user_area"].known or made.area["area_mm2"].number <= limit:
-        return None
-    try:
-        return several(made, limit)
-    except DoesNotFit:
-        if options.dies:
-            raise
-        return None  # the bound that is exceeded is said
-
-
-def bounds_of(
-    made: Physical, cut: Several | None, process: Process, options: PlanOptions
-) -> tuple[Bound, ...]:
+def bounds_of(chosen: Chosen, process: Process, options: PlanOptions) -> tuple[Bound, ...]:
     """The bounds of a chip: the smallest of its areas, and power where it was asked for."""
-    limits = area_limits(process, options)
-    name = min(limits, key=lambda key: limits[key])
+    made, cut = chosen.physical, chosen.cut
+    name, limit = area_limit(process, options)
     area = cut.figures["die_mm2"].quantity if cut else made.area["area_mm2"]
-    bounds = [Bound(name, limits[name], "mm2", area)]
+    bounds = [Bound(name, limit, "mm2", area)]
     if options.power is not None:
         power = cut.figures["power_w"].quantity if cut else made.power["power_w"]
         bounds.append(Bound("power", options.power, "W", power))
     return tuple(bounds)
 
 
-def chip_of(made: Physical, cut: Several | None, process: Process, options: PlanOptions) -> Chip:
+def chip_of(chosen: Chosen, process: Process, options: PlanOptions) -> Chip:
     """A chip as cost looks at it.
 
     Raises :class:`DoesNotFit` for one that is larger than its die and not cut: nobody can make it.
     """
-    whole = bounds_of(made, cut, process, options)[0]
+    made, cut = chosen.physical, chosen.cut
+    whole = bounds_of(chosen, process, options)[0]
     if not whole.holds:
         raise DoesNotFit(
             f"the chip has {whole.value.number:,.4g} mm2, more than the "
@@ -302,10 +290,10 @@ def chip_of(made: Physical, cut: Several | None, process: Process, options: Plan
     )
 
 
-def die_cost(made: Physical, cut: Several | None, process: Process, options: PlanOptions) -> Figure:
+def die_cost(chosen: Chosen, process: Process, options: PlanOptions) -> Figure:
     """USD of a die, packaged and tested; unknown where none can be."""
     try:
-        chip = chip_of(made, cut, process, options)
+        chip = chip_of(chosen, process, options)
         bill = cost(chip, process, process.node, terms_of(process, options))
     except IntaglioError as error:
         return unknown("USD", "silicon.cost", error.message)
@@ -314,7 +302,7 @@ def die_cost(made: Physical, cut: Several | None, process: Process, options: Pla
 
 def terms_of(process: Process, options: PlanOptions) -> Terms:
     """The terms of cost: dies of at most the area that was asked for."""
-    return Terms(die=min(area_limits(process, options).values()))
+    return Terms(die=area_limit(process, options)[1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from intaglio.plan.chip import ChipPlan
 from intaglio.plan.process import is_process, process
 from intaglio.plan.schedule import Schedule, User
 from intaglio.plan.target import target
+from intaglio.quantity import numbers
 
 
 class Talk:
@@ -158,15 +159,13 @@ def modelled_energy(plan: ChipPlan, prompt: int, count: int, cycles: int) -> flo
     if not is_process(plan.target):
         return None
     from intaglio.plan.outline import Outline
-    from intaglio.silicon.physical import Silicon, inputs_of
+    from intaglio.silicon.physical import inputs_of, silicon
     from intaglio.silicon.request import Choices
 
     own = process(plan.target)
-    x = {name: q.number for name, q in inputs_of(own).items()}
-    silicon = Silicon(Outline.of(plan), Choices(prompt=prompt, output=count))
-    silicon.seat = own["user_area"].known
-    silicon.choose(x)
-    energy, leakage = silicon.token(x)
+    x = numbers(inputs_of(own))
+    made = silicon(Outline.of(plan), own, Choices(prompt=prompt, output=count), x)
+    energy, leakage = made.token(x)
     return (prompt + count - 1) * energy * 1e-3 + leakage * cycles / x["clock"]
 
 

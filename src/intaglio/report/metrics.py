@@ -37,6 +37,8 @@ FIGURES = {
     "tokens_per_second_end_to_end": ("plan__throughput__tokens_per_second_end_to_end", True),
     "prompt_tokens_per_second": ("plan__throughput__prompt_tokens_per_second", True),
     "first_token_seconds": ("plan__timing__first_token", False),
+    "redrive_cycles": ("plan__timing__cycles__redrives", False),
+    "redrive_cycles_interval": ("plan__timing__cycles__redrives_interval", False),
     "cost_per_die_usd": ("cost__die__packaged", False),
     "die_mm2": ("plan__design__die__largest", False),
     "link_seconds": ("plan__timing__links", False),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from intaglio.quantity import Quantity
+from intaglio.quantity import Quantity, numbers
 from intaglio.report.facts import Facts
 from intaglio.report.floorplan import GROUPS, group_of
 from intaglio.report.words import number, worst_of
@@ -79,7 +79,7 @@ def kinds(facts: Facts) -> list[dict[str, Any]]:
 def energies(facts: Facts) -> dict[str, Any]:
     """mJ of a token of one user by group: blocks at work, wires, what flows all the time."""
     physical = facts.planned.physical
-    x = {name: q.number for name, q in physical.inputs.items()}
+    x = numbers(physical.inputs)
     found = dict.fromkeys(GROUPS, 0.0)
     for part in physical.silicon.parts:
         found[group_of(part.name, part.kind)] += physical.silicon.work(part, x).energy * 1e-12

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from intaglio.quantity import GRADES, Quantity, spread
+from intaglio.quantity import GRADES, Quantity, numbers, spread
 
 TOGETHER = {
     "logic_scale": "logic area", "gate_area": "logic area",
@@ -60,7 +60,7 @@ def derive(
         made = model({**values, **blind})
         return {name: 0.0 if math.isnan(made[name]) else made[name] for name in units}
 
-    nominal = model({**{name: q.number for name, q in known.items()}, **blind})
+    nominal = model({**numbers(known), **blind})
     ranges = spread(complete, known, TOGETHER)
     reason = "; ".join(str(inputs[name].blocked_by) for name in blind) or NO_NUMBER
     return {

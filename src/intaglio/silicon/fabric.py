@@ -142,8 +142,12 @@ def fabric_area(fabric: FabricPlan, cell: str, x: Inputs) -> FabricArea:
 def drivers(fabric: FabricPlan, cell: str, x: Inputs) -> float:
     """Drivers of product lines: one for every reach of every line."""
     copies = 1 if cell == "decode" else rows(fabric)
-    reaches = math.ceil(fabric.outputs * line_length(fabric, cell, x) / x["line_reach"])
-    return copies * fabric.lanes * line_count(fabric, cell) * reaches
+    return copies * fabric.lanes * line_count(fabric, cell) * tiles(fabric, cell, x)
+
+
+def tiles(fabric: FabricPlan, cell: str, x: Inputs) -> int:
+    """Tiles of a fabric side by side: at each edge the product lines are driven anew."""
+    return math.ceil(fabric.outputs * line_length(fabric, cell, x) / x["line_reach"])
 
 
 def line_length(fabric: FabricPlan, cell: str, x: Inputs) -> float:

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from intaglio.plan.tiling import FabricPlan
-from intaglio.quantity import Quantity
-from intaglio.silicon.blocks import Part, parts
+from intaglio.quantity import Quantity, numbers
+from intaglio.silicon.blocks import Part, layer_kinds, parts
 from intaglio.silicon.circuits import assumptions
 from intaglio.silicon.derived import Figure, derive, nested
 from intaglio.silicon.fabric import (
@@ -26,6 +26,7 @@ from intaglio.silicon.fabric import (
     placed,
     transistors,
 )
+from intaglio.silicon.redrive import Redrives, redrives
 from intaglio.silicon.request import Choices, Cycles, request_cycles
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ SPEED_UNITS = {
     "tokens_per_second_per_user": "1/s", "tokens_per_second_all": "1/s",
     "tokens_per_second_full": "1/s", "tokens_per_second_end_to_end": "1/s",
     "prompt_tokens_per_second": "1/s", "first_token_seconds": "s",
+    "redrive_cycles": "cycle", "redrive_cycles_interval": "cycle",
 }  # fmt: skip
 
 
@@ -102,21 +104,24 @@ class Work:
 
 
 class Silicon:
-    """The model: outline and choices, to be met with numbers of a process."""
+    """The model: outline and choices, to be met with numbers of a process.
 
-    def __init__(self, outline: "Outline", choices: Choices) -> None:
-        self.outline, self.choices = outline, choices
+    ``seat``: its place is a shuttle's seat, inside the ring of pads. :func:`silicon` makes one for
+    a process, its cells chosen.
+    """
+
+    def __init__(self, outline: "Outline", choices: Choices, *, seat: bool) -> None:
+        self.outline, self.choices, self.seat = outline, choices, seat
         self.cycles = request_cycles(outline, choices)
         self.parts = parts(outline, self.cycles.position)
-        self.seat = False
+        self.kinds = {index: len(layers) for index, layers in layer_kinds(outline)}
         self.cells: dict[FabricPlan, str] = {}
 
     def choose(self, x: Inputs) -> None:
-        """Take the cell of every fabric, by these numbers, once and for all."""
-        for part in self.parts:
-            if part.fabric and part.fabric not in self.cells:
-                auto = self.choices.cell == "auto"
-                self.cells[part.fabric] = best_cell(part.fabric, x) if auto else self.choices.cell
+        """Take the cell of every fabric by these numbers, whatever it was."""
+        auto, asked = self.choices.cell == "auto", self.choices.cell
+        fabrics = {part.fabric for part in self.parts if part.fabric}
+        self.cells = {fabric: best_cell(fabric, x) if auto else asked for fabric in fabrics}
 
     def work(self, part: Part, x: Inputs) -> Work:
         """One part's areas and energy."""
@@ -180,11 +185,12 @@ class Silicon:
 
     def speed(self, x: Inputs) -> dict[str, float]:
         """tokens/s and seconds; a capped issue rate holds back prompts, and at last every user."""
-        c, clock, issued = self.cycles, x["clock"], self.choices.issue_rate
-        full = clock / c.interval * issued
-        single = min(clock / c.token, full)
-        first = (c.first + (c.prompt - 1) * c.interval * (1 / issued - 1)) / clock
+        c, clock, issued, late = self.cycles, x["clock"], self.choices.issue_rate, self.redrives(x)
+        interval, single, full = self._rates(late, x)
+        waited = late.token + (c.prompt - 1) * late.layer
+        first = (c.first + waited + (c.prompt - 1) * interval * (1 / issued - 1)) / clock
         return {
+            "redrive_cycles": late.token, "redrive_cycles_interval": late.layer,
             "tokens_per_second_per_user": single,
             "tokens_per_second_all": min(full, single * self.outline.plan.slots),
             "tokens_per_second_full": full,
@@ -192,6 +198,17 @@ class Silicon:
             "prompt_tokens_per_second": c.prompt / first,
             "first_token_seconds": first,
         }
+
+    def redrives(self, x: Inputs) -> Redrives:
+        """Cycles that re-drives of product lines add to the plan's."""
+        return redrives(self.outline, self.kinds, self.cells, x)
+
+    def _rates(self, late: Redrives, x: Inputs) -> tuple[float, float, float]:
+        """Cycles of the slowest interval; tokens/s of one user and of a full pipeline."""
+        c = self.cycles
+        interval = max(c.layer + late.layer, c.head + late.head)
+        full = x["clock"] / interval * self.choices.issue_rate
+        return interval, min(x["clock"] / (c.token + late.token), full), full
 
     def _power(
         self, works: list[Work], area: Mapping[str, float], speed: Mapping[str, float], x: Inputs
@@ -232,7 +249,7 @@ class Silicon:
     def headline(self, x: Inputs) -> dict[str, float]:
         """Area, power and speed of one user alone, as in :meth:`figures` but sooner."""
         works = [self.work(part, x) for part in self.parts]
-        area, rate = self._area(works, x), x["clock"] / self.cycles.token
+        area, (_, rate, _) = self._area(works, x), self._rates(self.redrives(x), x)
         token, leak = self._token(works, area, x)
         return {
             "area_mm2": area["area_mm2"], "power_w": token * rate / 1e3 + leak,
@@ -342,7 +359,7 @@ class Physical:
     @cached_property
     def stations(self) -> dict[str, float]:
         """mm2 of every link of the chain at the process' values, see :meth:`stations_at`."""
-        return self.stations_at({name: q.number for name, q in self.inputs.items()})
+        return self.stations_at(numbers(self.inputs))
 
     def stations_at(self, x: Inputs) -> dict[str, float]:
         """mm2 of every link of the chain at these numbers: embedding, layers, head, port.
@@ -376,9 +393,10 @@ class Physical:
         )  # fmt: skip
 
     def at_context(self, positions: list[int]) -> dict[int, float]:
-        """tokens/s of one user by position, at the process' clock."""
+        """tokens/s of one user by position, at the process' clock, re-drives included."""
         schedule, clock = self.outline.schedule(), self.process["clock"].number
-        return {position: clock / schedule.token(position) for position in positions}
+        late = self.figures["redrive_cycles"].quantity.number
+        return {position: clock / (schedule.token(position) + late) for position in positions}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -406,13 +424,19 @@ def inputs_of(process: "Process") -> dict[str, Quantity]:
     return {name: process[name] for name in FROM_PROCESS} | assumptions()
 
 
+def silicon(
+    outline: "Outline", process: "Process", choices: Choices, x: Inputs | None = None
+) -> Silicon:
+    """The model of a chip on a process; ``x``: in place of the values of what the model takes."""
+    made = Silicon(outline, choices, seat=process["user_area"].known)
+    made.choose(numbers(inputs_of(process)) if x is None else x)
+    return made
+
+
 def figures(outline: "Outline", process: "Process", choices: Choices | None = None) -> Physical:
     """The figures of a chip on a process."""
     choices = choices or Choices()
-    silicon = Silicon(outline, choices)
-    inputs = inputs_of(process)
-    silicon.seat = process["user_area"].known
-    silicon.choose({name: q.number for name, q in inputs.items()})
+    model, inputs = silicon(outline, process, choices), inputs_of(process)
     units = {**AREA_UNITS, **POWER_UNITS, **SPEED_UNITS}
-    made = nested(derive(silicon.figures, inputs, units, source(process)), POWERS)
-    return Physical(outline, process, choices, silicon, inputs, made)
+    made = nested(derive(model.figures, inputs, units, source(process)), POWERS)
+    return Physical(outline, process, choices, model, inputs, made)

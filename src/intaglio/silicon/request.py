@@ -59,7 +59,8 @@ class Choices:
 class Cycles:
     """Exact cycles of a request: between tokens, of the slowest interval, to the first token.
 
-    ``position``: the mean one of the tokens after the first.
+    ``position``: the mean one of the tokens after the first. ``layer``, ``head``: how long the
+    slowest layer, and the head, are busy with a position.
     """
 
     schedule: Schedule
@@ -68,12 +69,18 @@ class Cycles:
     decode: int
     position: float
     token: float
-    interval: int
+    layer: int
+    head: int
 
     @cached_property
     def first(self) -> int:
         """Cycles from the first prompt token in to the first token out."""
         return self.schedule.run([User(self.prompt, 1)])
+
+    @property
+    def interval(self) -> int:
+        """Of the slowest link of the chain."""
+        return max(self.layer, self.head)
 
     @property
     def users(self) -> float:
@@ -97,7 +104,7 @@ def request_cycles(outline: "Outline", choices: Choices) -> Cycles:
     return Cycles(
         schedule=schedule, prompt=prompt, output=output, decode=steps if output > 1 else 0,
         position=sum(positions) / len(positions), token=steps / len(positions),
-        interval=max(slowest, head_interval(schedule)),
+        layer=slowest, head=head_interval(schedule),
     )  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from intaglio.plan.outline import Outline, outline, spine, widest_beat
 from intaglio.plan.preset import Preset
 from intaglio.plan.process import Process
 from intaglio.plan.tiling import GROUPS, group_rows
-from intaglio.silicon.physical import Silicon, inputs_of
+from intaglio.quantity import numbers
+from intaglio.silicon.physical import inputs_of, silicon
 from intaglio.silicon.request import Choices
 
 MOST_ROWS = 4096
@@ -103,8 +104,7 @@ class Search:
     positions: int | None = None
 
     def __post_init__(self) -> None:
-        self.x = {name: q.number for name, q in inputs_of(self.process).items()}
-        self.x |= self.numbers
+        self.x = {**numbers(inputs_of(self.process)), **self.numbers}
         self.seen: dict[tuple, Point] = {}
         self.sizes = self._sizes()
 
@@ -163,9 +163,7 @@ class Search:
             made = outline(
                 self.model, self.process, rows=rows, beat=beat, positions=positions, **self.shape
             )
-            silicon = Silicon(made, self.choices)
-            silicon.choose(self.x)
-            got = silicon.headline(self.x)
+            got = silicon(made, self.process, self.choices, self.x).headline(self.x)
             area, power = got["area_mm2"], got["power_w"]
             rate = got["tokens_per_second_per_user"]
             broken = self.bounds.broken(area, power)
@@ -305,8 +303,8 @@ def others(question: Search) -> Iterator[tuple[Change, Search]]:
     """The same question with one thing changed."""
     for name, q in inputs_of(question.process).items():
         for end in sorted(set(q.bounds) - {q.number}):
-            numbers = {**question.numbers, name: end}
-            yield Change(name, q.number, end, q.unit, 0.0), replace(question, numbers=numbers)
+            others = {**question.numbers, name: end}
+            yield Change(name, q.number, end, q.unit, 0.0), replace(question, numbers=others)
     narrower = {3: 2, 4: 3, 6: 4, 8: 6}
     shape = question.shape
     for name, now, then in (

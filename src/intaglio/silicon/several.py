@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from intaglio.golden.number import RESIDUAL
+from intaglio.quantity import numbers
 from intaglio.silicon.derived import Figure, derive, nested
 from intaglio.silicon.partition import Partition, Station, partition
 from intaglio.silicon.physical import POWERS
@@ -54,7 +55,7 @@ def several(physical: "Physical", limit: float) -> Several:
     process = physical.process
     inputs = {**physical.inputs, **{name: process[name] for name in FROM_LINKS}}
     source = f"silicon.several: silicon.physical, links of {BANDWIDTH:g} Tbit/s, {process.name}"
-    cut = cut_at(physical, limit, {name: q.number for name, q in inputs.items()})
+    cut = cut_at(physical, limit, numbers(inputs))
     made = derive(lambda x: figures(physical, limit, x), inputs, UNITS, source)
     leak = {"leakage_w": physical.figures["leakage_w"]}
     made = {name: figure for name, figure in nested({**made, **leak}, POWERS).items()
@@ -99,9 +100,12 @@ def figures(physical: "Physical", limit: float, x: Numbers) -> dict[str, float]:
     link = cut.crossing_seconds(residual, bandwidth, latency)
     layers = len(physical.outline.plan.layers)
     within = replace(cut, boundaries=0).crossing_seconds(residual, bandwidth, latency) / layers
-    interval = max(cycles.interval / clock + within, residual / bandwidth)
-    token = cycles.token / clock + link
-    first = cycles.first / clock + link + (cycles.prompt - 1) * within
+    late = physical.silicon.redrives(x)
+    busy = max((cycles.layer + late.layer) / clock + within, (cycles.head + late.head) / clock)
+    interval = max(busy, residual / bandwidth)
+    token = (cycles.token + late.token) / clock + link
+    waited = late.layer / clock + within
+    first = (cycles.first + late.token) / clock + link + (cycles.prompt - 1) * waited
     ring = 2 * x["pad_ring"]
     dies = [(math.sqrt(die.area) + ring) ** 2 for die in cut.dies]
     issued = physical.choices.issue_rate

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from intaglio.errors import BadInput
-from intaglio.quantity import Quantity
+from intaglio.quantity import Quantity, numbers
 from intaglio.silicon.cost import Figures
 from intaglio.silicon.derived import Figure, derive, exactly
 from intaglio.silicon.market import figure, figures, table
@@ -209,7 +209,7 @@ def needs(
     The inputs that move the days most go to their best ends first, the last of them only as far as
     it must; empty where even all of them do not help. Days grow with every input.
     """
-    values = {name: q.number for name, q in inputs.items()}
+    values = numbers(inputs)
     needed: list[Condition] = []
     for name in total.moves:
         if name in NOT_TO_BE_HAD:
