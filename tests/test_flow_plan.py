@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from intaglio import cli
-from intaglio.cli.plan import human, listed, more_dies_line
+from intaglio.cli.plan_text import listed, more_dies_line
 from intaglio.errors import BadInput, DoesNotFit
 from intaglio.flow.choose import PlanOptions, balanced_positions, open_model
 from intaglio.flow.plan import run_plan
@@ -324,15 +324,6 @@ def test_a_compiled_chip_is_not_compared(run, made_home):
     code, out, err = run("plan", str(made_home(64) / "chip"), "--pareto")
     assert (code, out) == (2, "")
     assert "--pareto compares chips that are still to be chosen" in err
-
-
-def test_a_number_has_the_digits_that_say_something():
-    assert human(33300.4, "") == "33,300"
-    assert human(815.27, "mm²") == "815 mm²"
-    assert human(2.8765, "mJ") == "2.88 mJ"
-    assert human(0.00012, "W") == "0.00012 W"
-    assert human(8.03e9, "") == "8.03 G"
-    assert human(0, "W") == "0 W"
 
 
 def test_as_many_items_as_fit():

@@ -12,6 +12,7 @@ import pytest
 from test_flow_simulator import VERDICT
 
 from intaglio.errors import BadInput
+from intaglio.flow import sizes as sizes_module
 from intaglio.flow.choose import PlanOptions
 from intaglio.flow.package import open_package
 from intaglio.flow.verify import Proof, keep_verdict
@@ -21,8 +22,8 @@ from intaglio.report.facts import Facts, gather
 from intaglio.report.metrics import metrics_of, metrics_values
 from intaglio.report.page import page
 from intaglio.report.tables import cost_steps, energies, kinds
-from intaglio.report.words import BADGE_MEANS, BADGES, number, percent, ranged, valued
 from intaglio.report.write import write_report
+from intaglio.silicon.words import BADGE_MEANS, BADGES
 
 ROWS = PlanOptions(rows=64)  # a chip of given rows needs no search
 DOCUMENT = Path(__file__).parents[1] / "docs" / "report.md"
@@ -32,7 +33,7 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "report.md"
 def few():
     """A few models and counts of rows stand for all."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(facts_module, "preset_names", lambda: ["llama-3.1-8b", "bundled"])
+        patch.setattr(sizes_module, "preset_names", lambda: ["smollm2-1.7b", "bundled"])
         patch.setattr(facts_module, "ROWS", (64, 256))
         yield
 
@@ -247,28 +248,6 @@ def test_where_a_report_cannot_go(chip, tmp_path, monkeypatch):
     with pytest.raises(BadInput, match="chip: cannot be written: Read-only file system") as caught:
         write_report(str(chip))
     assert caught.value.hint == "give a folder with --output"
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0, "0"), (0.0113, "0.0113"), (1.4423, "1.44"), (21356.6, "21,357"), (99.97, "100"),
-        (8.03e9, "8.03 G"), (999_999, "1 M"), (8.4e-4, "8.4·10⁻⁴"), (-12.5, "-12.5"),
-    ],
-)  # fmt: skip
-def test_numbers_for_people(value, text):
-    assert number(value) == text
-
-
-def test_figures_for_people():
-    q = Quantity(0.00127, "s", "assumed", "x", 0.001, 0.0016)
-    assert (valued(q), ranged(q)) == ("1.27 ms", "1 – 1.6")
-    assert valued(Quantity(2677, "USD", "assumed", "x")) == "$2,677"
-    assert ranged(Quantity(5, "W", "exact", "x")) == ""
-    unknown = Quantity(None, "W", "assumed", "x", blocked_by="nobody knows")
-    assert (valued(unknown), ranged(unknown)) == ("–", "")
-    half = Quantity(0.6, "1", "assumed", "x", 0.4, 0.7)
-    assert valued(percent(half)) == "60 %"
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from intaglio.plan.outline import Outline, outline
 from intaglio.plan.preset import preset
 from intaglio.plan.process import process
 from intaglio.plan.schedule import Schedule, User
-from intaglio.quantity import GRADES
+from intaglio.quantity import GRADES, numbers
 from intaglio.silicon import blocks
 from intaglio.silicon.blocks import sampler_sizes
 from intaglio.silicon.physical import KINDS, Physical, figures
@@ -55,12 +55,16 @@ def test_cycles_are_those_of_the_schedule(prompt, output):
 def test_rates_are_cycles_times_clock(small):
     cycles, clock = small.cycles, process("n6")["clock"].number
     speed = {name: quantity.number for name, quantity in small.speed.items()}
-    steps = cycles.output - 1
-    assert speed["tokens_per_second_per_user"] == pytest.approx(clock * steps / cycles.decode)
-    assert speed["first_token_seconds"] == pytest.approx(cycles.first / clock)
-    whole = (cycles.first + cycles.decode) / clock
+    steps, late = cycles.output - 1, speed["redrive_cycles"]
+    decode = cycles.decode + steps * late
+    assert speed["tokens_per_second_per_user"] == pytest.approx(clock * steps / decode)
+    first = cycles.first + late + (cycles.prompt - 1) * speed["redrive_cycles_interval"]
+    assert speed["first_token_seconds"] == pytest.approx(first / clock)
+    whole = (first + decode) / clock
     assert speed["tokens_per_second_end_to_end"] == pytest.approx(cycles.output / whole)
-    assert speed["tokens_per_second_full"] == pytest.approx(clock / cycles.interval)
+    head = cycles.head + small.silicon.redrives(numbers(small.inputs)).head
+    interval = max(cycles.layer + speed["redrive_cycles_interval"], head)
+    assert speed["tokens_per_second_full"] == pytest.approx(clock / interval)
 
 
 def test_speed_falls_with_the_position(small):
@@ -98,10 +102,11 @@ def test_a_capped_issue_rate_slows_the_prompt_and_at_last_the_user():
     whole, half, tenth = (physical(choices=Choices(issue_rate=rate)) for rate in (1, 0.5, 0.01))
     first, user = "first_token_seconds", "tokens_per_second_per_user"
     cycles, clock = whole.cycles, process("n6")["clock"].number
-    late = (cycles.prompt - 1) * cycles.interval / clock
+    interval = clock / whole.speed["tokens_per_second_full"].number
+    late = (cycles.prompt - 1) * interval / clock
     assert half.speed[first].number == pytest.approx(whole.speed[first].number + late)
     assert half.speed[user].number == whole.speed[user].number
-    assert tenth.speed[user].number == pytest.approx(0.01 * clock / cycles.interval)
+    assert tenth.speed[user].number == pytest.approx(0.01 * clock / interval)
 
 
 def test_prompt_of_nothing():
@@ -184,8 +189,11 @@ def test_every_figure_has_range_grade_and_source(small):
     assert small.speed["tokens_per_second_per_user"].grade == process("n6")["clock"].grade
 
 
-def test_only_the_clock_moves_the_speed(small):
-    assert small.moves["tokens_per_second_per_user"] == ["clock"]
+def test_only_the_clock_and_the_tiles_move_the_speed(small):
+    clock, *others = small.moves["tokens_per_second_per_user"]
+    assert clock == "clock"
+    assert set(others) <= {"crossing_cycles", "line_reach", "cell_width", "line_pitch"}
+    assert "crossing_cycles" in others
     assert "clock" not in small.moves["area_mm2"]
     assert small.moves["power_w"]
 

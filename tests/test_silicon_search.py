@@ -120,3 +120,23 @@ def test_the_head_of_given_rows_is_taken():
         rows={"qkv": 4, "o": 4, "mlp": 8, "down": 6, "head": 9},
     )  # fmt: skip
     assert made.plan.head.rows + made.plan.head.extra_rows <= 9
+
+
+def test_a_seat_is_searched_as_it_is_figured():
+    seat = process("sky130")
+    shape = {"context": 16, "slots": 1, "bits": 3}
+    asked = Search(preset("bundled"), seat, Bounds(), Choices(), shape, beat=8, positions=1)
+    point = asked.look({"qkv": 64, "o": 64, "mlp": 64, "down": 64, "head": 64}, 8, 1)
+    made = figures(point.outline, seat)
+    assert made.area["area_pads"].number == 0
+    assert point.area == made.area["area_mm2"].number
+
+
+def test_a_capped_issue_rate_is_the_searched_rate():
+    choices = Choices(issue_rate=0.02)
+    asked = Search(preset(LARGE), N6, Bounds(250.0), choices, SHAPE, positions=16)
+    found = asked.run()
+    made = figures(found.best.outline, N6, choices)
+    rate = made.speed["tokens_per_second_per_user"].number
+    assert found.best.rate == rate == made.speed["tokens_per_second_full"].number
+    assert found.best.power == pytest.approx(made.power["power_w"].number)

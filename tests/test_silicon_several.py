@@ -7,11 +7,13 @@ import pytest
 from intaglio.plan.outline import outline
 from intaglio.plan.preset import preset
 from intaglio.plan.process import process
+from intaglio.quantity import numbers
 from intaglio.silicon.physical import Physical, figures
 from intaglio.silicon.request import Choices
 from intaglio.silicon.several import BANDWIDTH, cut_at, gathered, room_of, several
 
 N6 = process("n6")
+LATE = ("redrive_cycles", "redrive_cycles_interval")
 
 
 def physical(model="llama-3.1-8b", rows=40, **changes) -> Physical:
@@ -40,11 +42,13 @@ def test_links_by_hand(made, cut):
     residual = 4096 * 32
     each = N6["link_latency"].number * 1e-9 + residual / (BANDWIDTH * 1e12)
     assert number(cut, "link_seconds") == pytest.approx(dies * each)
-    token = made.cycles.token / N6["clock"].number + dies * each
+    late, of_a_layer = (made.speed[name].number for name in LATE)
+    token = (made.cycles.token + late) / N6["clock"].number + dies * each
     assert number(cut, "tokens_per_second_per_user") == pytest.approx(1 / token)
     energy = dies * residual * N6["link_energy"].number * 1e-12  # J
     assert number(cut, "link_w") == pytest.approx(energy / token)
-    first = made.cycles.first / N6["clock"].number + dies * each
+    waited = late + (made.cycles.prompt - 1) * of_a_layer
+    first = (made.cycles.first + waited) / N6["clock"].number + dies * each
     assert number(cut, "first_token_seconds") == pytest.approx(first)
 
 
@@ -60,7 +64,8 @@ def test_a_capped_issue_rate_holds_everybody_back(made, cut):
 def test_areas_close(made, cut):
     limit = made.area["area_mm2"].number / 3
     assert number(cut, "die_mm2") <= limit
-    x = {name: q.number for name, q in {**made.inputs, **N6.figures}.items() if q.known}
+    known = {name: q for name, q in {**made.inputs, **N6.figures}.items() if q.known}
+    x = numbers(known)
     inside = sum(made.stations.values()) * (1 + x["wiring_share"])
     link = BANDWIDTH * x["link_area"]
     parts = cut_at(made, limit, x)

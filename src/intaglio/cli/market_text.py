@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from intaglio.quantity import Quantity
+from intaglio.silicon.words import measure, number, percent, ranged, valued
 
 if TYPE_CHECKING:
     from intaglio.flow.agents import Agents
@@ -41,9 +41,6 @@ COST_ROWS = (
         ("next_model_all_users_usd_per_mtoken", "all users, next model"),
     )),
 )  # fmt: skip
-UNITS = {
-    "USD": "$", "USD/Mtoken": "$", "die": "", "1": "%", "token/s": "tok/s", "mm2": "mm²",
-}  # fmt: skip
 PARTS = (
     ("one_user", "one_user", "One user alone (batch 1)"),
     ("all_users", "batch", "As many users as pay (batch-optimal)"),
@@ -58,40 +55,12 @@ FITS = {
 }  # fmt: skip
 
 
-def number(value: float) -> str:
-    """A number with as many digits as say something."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 1e9:
-        return f"{value / 1e9:,.3g} G"
-    if abs(value) >= 1e6:
-        return f"{value / 1e6:,.3g} M"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.1e}"
-
-
-def valued(q: Quantity) -> str:
-    """A value in its unit, or a dash."""
-    if q.value is None:
-        return "-"
-    if q.unit == "1":
-        return f"{number(100 * q.value)} %"
-    return f"{number(q.value)} {UNITS.get(q.unit, q.unit)}".strip()
-
-
-def ranged(q: Quantity) -> str:
-    """Low and high, or nothing where they are one."""
-    if q.value is None:
-        return f"blocked by: {q.blocked_by}"
-    scale = 100 if q.unit == "1" else 1
-    low, high = (number(scale * end) for end in q.bounds)
-    return f"{low} - {high}" if low != high else ""
-
-
 def figure_line(label: str, each: "Figure") -> str:
     """One figure: value, range, grade, and the two inputs that move it most."""
     q = each.quantity
+    if not q.known:
+        return f"  {label:<25}{valued(q):>15}  blocked by: {q.blocked_by}"
+    q = percent(q) if q.unit == "1" else q
     moved = ", ".join(name.replace("_", " ") for name in list(each.moves)[:2])
     line = f"  {label:<25}{valued(q):>15}  {ranged(q):<23} {q.grade:<16}{moved}"
     return line.rstrip()
@@ -100,10 +69,10 @@ def figure_line(label: str, each: "Figure") -> str:
 def cost_lines(bill: "Bill") -> Iterable[str]:
     """A bill in lines."""
     terms, subject = bill.cost.terms, bill.subject
-    used = bill.cost.inputs["utilisation"]
+    used = percent(bill.cost.inputs["utilisation"])
     yield (
         f"{subject.planned.model.title} on {subject.process.name}: {terms.volume:,.0f} cards, used "
-        f"{100 * used.number:.0f} % of the time ({ranged(used) or 'asked for'}); "
+        f"{valued(used)} of the time ({ranged(used) or 'asked for'}); "
         f"{terms.model} yield"
     )
     spare = terms.redundancy
@@ -112,7 +81,7 @@ def cost_lines(bill: "Bill") -> Iterable[str]:
             f"  spares repair up to {spare.repairs} defects on {100 * spare.repairable:.0f} % of a "
             f"die, and take {100 * spare.area:.0f} % of it"
         )
-    yield f"{'':27}{'value':>15}  {'low - high':<24}{'worst grade':<16}moved most by"
+    yield f"{'':27}{'value':>15}  {'low – high':<24}{'worst grade':<16}moved most by"
     for title, rows in COST_ROWS:
         yield title
         for name, label in rows:
@@ -164,12 +133,12 @@ def machine_line(row: "Row", mode: str, each: "Rate") -> str:
     if low == "never":
         return f"{shown}  never"
     noun = "card" if value == "1" else "cards"
-    return f"{shown}  {value} {noun} ({low} - {high})"
+    return f"{shown}  {value} {noun} ({low} – {high})"
 
 
 def cell(value: float | None) -> str:
     """A number, or a dash where nobody knows it."""
-    return "-" if value is None else number(value)
+    return "–" if value is None else number(value)
 
 
 def turnaround_lines(way: "Way") -> Iterable[str]:
@@ -188,8 +157,7 @@ def way_lines(title: str, way: "Turnaround") -> Iterable[str]:
     if total.value is None:
         yield f"{title}: not known, blocked by: {total.blocked_by}"
         return
-    low, high = total.bounds
-    yield f"{title}: {total.value:.0f} days ({low:.0f} - {high:.0f})"
+    yield f"{title}: {valued(total)} ({ranged(total) or 'exactly'})"
     for step in way.steps:
         yield gantt(step, total.value)
     yield promise_line(way)
@@ -202,18 +170,10 @@ def gantt(step: "Step", whole: float) -> str:
     start, length = step.start.number, step.days.number
     before = round(start / whole * BAR)
     bar = FULL * max(round((start + length) / whole * BAR) - before, 0) or THIN
-    low, high = step.days.bounds
-    days, ends = human_days(length), [human_days(end) for end in (low, high)]
-    if ends[0] != ends[1]:
-        days += f" ({ends[0]} - {ends[1]})"
+    days, span = valued(step.days), ranged(step.days)
+    if span:
+        days += f" ({span})"
     return f"  {TITLES[step.name]:<17}{' ' * before + bar:<{BAR + 1}} {days}, {step.days.grade}"
-
-
-def human_days(days: float) -> str:
-    """Days, hours or minutes."""
-    if days >= 1 or days == 0:
-        return f"{days:.0f} d"
-    return f"{days * 24:.1f} h" if days * 24 >= 1 else f"{days * 1440:.0f} min"
 
 
 def promise_line(way: "Turnaround") -> str:
@@ -234,17 +194,11 @@ def seat_line(seat: "Seat", fits: str | None) -> str:
     """A shuttle's seat, and whether the chip fits it."""
     area, price, weeks = (seat.figures[name] for name in ("area", "price", "weeks"))
     verdict = f": {FITS[fits]}" if fits else ""
-    low, high = price.bounds
-    money = f"{price.number:,.0f} $" + (f" ({low:,.0f} - {high:,.0f})" if low != high else "")
+    money = valued(price) + (f" ({ranged(price)})" if ranged(price) else "")
     return (
-        f"  {seat.title}: {area.number:g} mm², {money}, {weeks.number:.0f} weeks, "
-        f"{number(seat.weights.number)} weights ({ranged_plain(seat.weights)}){verdict}"
+        f"  {seat.title}: {valued(area)}, {money}, {number(weeks.number)} weeks, "
+        f"{number(seat.weights.number)} weights ({ranged(seat.weights)}){verdict}"
     )
-
-
-def ranged_plain(q: Quantity) -> str:
-    """Low and high of a count."""
-    return " - ".join(map(number, q.bounds))
 
 
 def agents_lines(made: "Agents") -> Iterable[str]:
@@ -263,20 +217,18 @@ def agents_lines(made: "Agents") -> Iterable[str]:
         yield f"  the chip's line, {whole / ours:,.0f} times larger"
         yield f"  {picture(made.chip, ours)}"
     ratio = made.ratio.quantity
-    low, high = ratio.bounds
-    yield f"{ratio.number:,.1f} times sooner ({low:,.1f} - {high:,.1f}), {ratio.grade}"
+    yield f"{number(ratio.number)} times sooner ({ranged(ratio) or 'exactly'}), {ratio.grade}"
 
 
 def timeline_lines(each: "Timeline", whole: float) -> Iterable[str]:
     """What runs the chain, and its line on the seconds of the longest."""
     q, rate = each.seconds.quantity, each.runner.rate
-    low, high = q.bounds
-    span = f" ({low:,.3g} - {high:,.3g})" if low != high else ""
-    yield f"{each.runner.name}: {q.number:,.3g} s{span}"
+    span = f" ({ranged(q)})" if ranged(q) else ""
+    yield f"{each.runner.name}: {valued(q)}{span}"
     yield f"  {picture(each, whole)}"
     yield (
-        f"  a step {each.step:,.3g} s: {each.prompt.number:,.3g} s of prompt, "
-        f"{each.output.number:,.3g} s of output at {number(rate.number)} tok/s ({rate.grade}: "
+        f"  a step {measure(each.step, 's')}: {valued(each.prompt)} of prompt, "
+        f"{valued(each.output)} of output at {number(rate.number)} tok/s ({rate.grade}: "
         f"{rate.source})"
     )
 

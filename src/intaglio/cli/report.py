@@ -71,7 +71,7 @@ def report_lines(written: "Written") -> Iterable[str]:
 
 def said(q: "Quantity", unit: str = "") -> str:
     """A figure in a line: value, range, how far to trust it."""
-    from intaglio.report.words import badge, ranged, valued
+    from intaglio.silicon.words import badge, ranged, valued
 
     span = f"{ranged(q)}, " if ranged(q) else ""
     return f"{valued(q)}{' ' if unit else ''}{unit} ({span}{badge(q.grade)})"

@@ -36,11 +36,11 @@ def cache_folder() -> Path:
 
 
 @cache
-def source_hash() -> str:
+def source_hash(makers: tuple[str, ...] = MAKERS) -> str:
     """SHA-256 of this program's own sources: another program makes other results."""
     root = Path(intaglio.__file__).parent
     digest = hashlib.sha256()
-    for name in MAKERS:
+    for name in makers:
         for path in sorted([root / name, *(root / name).rglob("*")]):
             if path.suffix in SUFFIXES:
                 digest.update(f"{path.relative_to(root).as_posix()}\n".encode())

@@ -155,6 +155,7 @@ class OutlineSchedule(Schedule):
 
     def __init__(self, outline: Outline) -> None:
         self.outline = outline
+        self._choices: dict[int, int] = {}
         super().__init__(outline.plan)
 
     def kind(self, index: int) -> Hashable:
@@ -168,8 +169,11 @@ class OutlineSchedule(Schedule):
 
     def choice(self, index: int) -> int:
         """Cycles that a layer's router and the sum over its experts add; 0 in a dense layer."""
-        if self.outline.dense(index):
-            return 0
+        if index not in self._choices:
+            self._choices[index] = 0 if self.outline.dense(index) else self._choice(index)
+        return self._choices[index]
+
+    def _choice(self, index: int) -> int:
         router = self.outline.extra[index]["router"].fabric
         width = self.plan.beat.bit_length() - 1
         network = width * (width + 1) // 2  # stages that sort a beat

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from intaglio.report.words import number
+from intaglio.silicon.words import number
 
 WIDTH, HEIGHT = 520, 340
 WIDE = 1080  # of a chart that has the page's width

@@ -11,7 +11,7 @@ from intaglio.flow.cost import Bill, Row, pays_back, subject_of
 from intaglio.flow.package import Package, is_package, open_package
 from intaglio.flow.plan import Planned, plan_outline, run_plan, terms_of
 from intaglio.flow.progress import Progress, silent
-from intaglio.plan.preset import preset_names
+from intaglio.flow.sizes import Size, sizes_on
 from intaglio.quantity import Quantity
 from intaglio.silicon.baselines import baselines
 from intaglio.silicon.cost import cost
@@ -21,23 +21,7 @@ ROWS = (24, 32, 48, 64, 96, 128, 192, 256, 512, 1024)
 """Rows of a layer for which speed is held against area."""
 CONTEXT_POINTS = 24
 BITS = (2, 3, 4, 6, 8)
-PLANNING, COMPARING = "planning the chip", "planning other sizes and rows"
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """A model's chip on the same process. ``silicon``: mm² in so many ``dies``; ``bits``: of the
-    layers' weights."""
-
-    name: str
-    title: str
-    parameters: int
-    active: int
-    silicon: Quantity
-    dies: int
-    bits: float
-    rate: Quantity
-    power: Quantity
+PLANNING, COMPARING = "planning the chip", "planning other rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +85,8 @@ def gather(name: str, options: PlanOptions | None = None, *, progress: Progress 
     bill, no_bill = bill_of(planned)
     ways = turnaround(planned.process, planned.model.parameters)
     progress(PLANNING, 1, "")
+    sizes = sizes_on(planned.process, planned.options.target or planned.process.name, progress)
     progress(COMPARING, 0, "")
-    sizes = tuple(sizes_of(planned))
-    progress(COMPARING, 0.5, "")
     lanes = tuple(lanes_of(planned))
     progress(COMPARING, 1, "")
     return Facts(planned, package, bill, no_bill, ways, sizes, lanes, contexts_of(planned))
@@ -120,28 +103,6 @@ def bill_of(planned: Planned) -> tuple[Bill | None, str]:
         return Bill(subject, made, tuple(Row(row, pays_back(made, row)) for row in rows)), ""
     except IntaglioError as error:
         return None, error.message
-
-
-def sizes_of(planned: Planned) -> Iterator[Size]:
-    """Every preset's chip on the process, in the order of what it stores.
-
-    All with the process' own number of rows, so that they can be compared; which chip is the
-    fastest under a bound is for :mod:`intaglio.silicon.search` to say, in a minute for all.
-    """
-    target = planned.options.target or planned.process.name
-    options = PlanOptions(target=target, rows=planned.process.rows)
-    made = [size_of(run_plan(name, options)) for name in preset_names()]
-    yield from sorted(made, key=lambda size: size.parameters)
-
-
-def size_of(each: Planned) -> Size:
-    """A planned chip as a point among sizes."""
-    q = each.figures
-    bits = min(bits for name, bits in each.outline.bits.items() if name != "head")
-    return Size(
-        each.name, each.model.title, each.model.parameters, each.model.active, q["area_mm2"],
-        each.dies, bits, q["tokens_per_second_per_user"], q["power_w"],
-    )  # fmt: skip
 
 
 def lanes_of(planned: Planned) -> Iterator[Lanes]:

@@ -23,7 +23,7 @@ from intaglio.report.tables import (
     size_rows,
     ways_of,
 )
-from intaglio.report.words import BADGE_MEANS, badge, number, percent, ranged, valued, words
+from intaglio.silicon.words import BADGE_MEANS, badge, number, percent, ranged, valued, words
 
 CARDS = (
     ("tokens_per_second_per_user", "tokens/s, one user"),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from html import escape
 
+from intaglio.flow.sizes import Size
 from intaglio.report.charts import (
     WIDE,
     Axis,
@@ -17,10 +18,10 @@ from intaglio.report.charts import (
     text,
     upward,
 )
-from intaglio.report.facts import Facts, Size
+from intaglio.report.facts import Facts
 from intaglio.report.floorplan import GROUPS, Box, Die, Floorplan
-from intaglio.report.words import number, ranged, valued
 from intaglio.silicon.baselines import machines
+from intaglio.silicon.words import number, ranged, valued
 
 UNITS = 1000.0  # of the floorplan's width
 GAP = 0.06  # of a die between dies

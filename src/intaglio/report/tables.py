@@ -6,12 +6,12 @@ from typing import Any
 from intaglio.quantity import Quantity, numbers
 from intaglio.report.facts import Facts
 from intaglio.report.floorplan import GROUPS, group_of
-from intaglio.report.words import number, worst_of
 from intaglio.silicon.baselines import Baseline, Rate, machines
 from intaglio.silicon.derived import derive
 from intaglio.silicon.physical import KINDS
 from intaglio.silicon.several import CUT_KINDS
 from intaglio.silicon.turnaround import TITLES
+from intaglio.silicon.words import number, worst_of
 
 SHOWN = ("hc1", "h200")
 MODES = (

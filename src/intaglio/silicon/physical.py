@@ -190,7 +190,8 @@ class Silicon:
         waited = late.token + (c.prompt - 1) * late.layer
         first = (c.first + waited + (c.prompt - 1) * interval * (1 / issued - 1)) / clock
         return {
-            "redrive_cycles": late.token, "redrive_cycles_interval": late.layer,
+            "redrive_cycles": late.token,
+            "redrive_cycles_interval": late.layer,
             "tokens_per_second_per_user": single,
             "tokens_per_second_all": min(full, single * self.outline.plan.slots),
             "tokens_per_second_full": full,

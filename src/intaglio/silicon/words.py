@@ -1,6 +1,10 @@
-"""Figures as people read them: numbers, units, ranges, and how far each can be trusted."""
+"""Figures as people read them: numbers, units, ranges, and how far each can be trusted.
 
-from intaglio.quantity import Quantity
+One rule of digits, for the terminal and for the report: three that count, whole numbers from a
+hundred on, letters from a million on, powers of ten below a thousandth.
+"""
+
+from intaglio.quantity import GRADES, Quantity
 
 BADGES = {
     "exact": "exact", "silicon": "measured", "measured": "measured", "post-layout": "derived",
@@ -49,44 +53,39 @@ def scientific(value: float) -> str:
     return f"{digits}·10{superscript}"
 
 
-def unit_of(q: Quantity) -> str:
-    """Its unit as it is printed behind a number."""
-    return UNITS.get(q.unit, q.unit)
+def scale_of(value: float, unit: str) -> tuple[float, str]:
+    """The factor and the unit in which a value reads well."""
+    size = abs(value)
+    if unit == "s" and 0 < size < 0.1:
+        return (1e3, "ms") if size >= 1e-4 else (1e6, "µs")
+    if unit == "mJ" and 0 < size < 0.01:
+        return (1e3, "µJ") if size >= 1e-5 else (1e6, "nJ")
+    if unit == "day" and 0 < size < 1:
+        return (24, "h") if size >= 1 / 24 else (1440, "min")
+    if unit == "Hz":
+        return (1e-9, "GHz") if size >= 1e9 else (1e-6, "MHz")
+    return 1.0, UNITS.get(unit, unit)
 
 
-def scale_of(q: Quantity) -> tuple[float, str]:
-    """The factor and unit in which a figure reads well."""
-    if q.value is not None and q.unit == "s" and 0 < abs(q.value) < 0.1:
-        return (1e3, "ms") if abs(q.value) >= 1e-4 else (1e6, "µs")
-    if q.value is not None and q.unit == "mJ" and 0 < abs(q.value) < 0.01:
-        return (1e3, "µJ") if abs(q.value) >= 1e-5 else (1e6, "nJ")
-    if q.value is not None and q.unit == "day" and 0 < abs(q.value) < 1:
-        return (24, "h") if abs(q.value) >= 1 / 24 else (1440, "min")
-    if q.value is not None and q.unit == "Hz":
-        return (1e-9, "GHz") if abs(q.value) >= 1e9 else (1e-6, "MHz")
-    return 1.0, unit_of(q)
+def measure(value: float, unit: str) -> str:
+    """A value with its unit, dollars in front."""
+    factor, shown = scale_of(value, unit)
+    text = number(value * factor)
+    if unit in PREFIXED:
+        return f"${text}{shown.removeprefix('$')}"
+    return f"{text} {shown}".rstrip()
 
 
 def valued(q: Quantity) -> str:
     """A value with its unit, or a dash."""
-    if q.value is None:
-        return "–"
-    factor, unit = scale_of(q)
-    return with_unit(number(q.value * factor), unit, q.unit)
-
-
-def with_unit(text: str, unit: str, of: str) -> str:
-    """A number and its unit, dollars in front."""
-    if of in PREFIXED:
-        return f"${text}{unit.removeprefix('$')}"
-    return f"{text} {unit}".rstrip()
+    return "–" if q.value is None else measure(q.value, q.unit)
 
 
 def ranged(q: Quantity) -> str:
     """Low to high in the same unit; empty where they are one or unknown."""
     if q.value is None:
         return ""
-    factor, _ = scale_of(q)
+    factor, _ = scale_of(q.value, q.unit)
     low, high = (number(end * factor) for end in q.bounds)
     return "" if low == high else f"{low} – {high}"
 
@@ -104,8 +103,6 @@ def badge(grade: str) -> str:
 
 def worst_of(*grades: str) -> str:
     """The least trusted of several grades."""
-    from intaglio.quantity import GRADES
-
     return max(grades, key=GRADES.index)
 
 
