@@ -1,5 +1,7 @@
 """Evaluate: float checkpoint beside chip, on the same windows."""
 
+import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,11 @@ from tiny_chip import QUICK, TEXT, PlayedChip, quick_emit, tiny_checkpoint
 from intaglio.checkpoint import FloatModel, open_checkpoint
 from intaglio.errors import BadInput
 from intaglio.flow import engines
+from intaglio.flow.choose import open_model
 from intaglio.flow.compile import compile_model
-from intaglio.flow.evaluate import evaluate_package
+from intaglio.flow.evaluate import evaluate_package, keep_evaluation
 from intaglio.flow.origin import default_model
-from intaglio.flow.package import Package
+from intaglio.flow.package import Package, open_package
 from intaglio.golden.forward import Golden
 from intaglio.hardware import emit
 
@@ -122,3 +125,35 @@ def test_texts_and_options_of_no_use(made, text, options, message):
     package, checkpoint = made
     with pytest.raises(BadInput, match=message):
         evaluate_package(package, text, model=str(checkpoint), **options)
+
+
+def test_what_came_out_stays_in_the_package(made, tmp_path):
+    package, checkpoint = made
+    path = Path(shutil.copytree(package.path, tmp_path / "chip"))
+    values = evaluate_package(package, TEXT, name="held-out.txt", model=str(checkpoint))
+    assert open_package(path).evaluation is None
+    assert open_model(str(path)).growth is None
+    keep_evaluation(open_package(path), values)
+    found = open_package(path)
+    assert found.hash == package.hash
+    content = (path / "evaluation.json").read_bytes()
+    assert found.evaluation == {key: v for key, v in values.items() if key != "seconds"}
+    assert values["text"] == {
+        "name": "held-out.txt", "bytes": len(TEXT.encode()),
+        "sha256": hashlib.sha256(TEXT.encode()).hexdigest(),
+    }  # fmt: skip
+    keep_evaluation(found, {**values, "seconds": 9.0})
+    assert (path / "evaluation.json").read_bytes() == content
+    growth = open_model(str(path)).growth
+    assert growth is not None
+    assert (growth.value, growth.grade) == (values["growth_percent"], "measured")
+    assert "held-out.txt" in growth.source
+
+
+def test_an_adapters_evaluation_is_of_another_model(made, tmp_path):
+    package, checkpoint = made
+    path = Path(shutil.copytree(package.path, tmp_path / "chip"))
+    values = evaluate_package(package, TEXT, name="held-out.txt", model=str(checkpoint))
+    keep_evaluation(open_package(path), {**values, "adapter": "other"})
+    keep_evaluation(open_package(path), {**values, "growth_percent": float("inf")})
+    assert open_package(path).evaluation is None

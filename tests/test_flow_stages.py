@@ -67,6 +67,17 @@ def test_a_changed_verdict_takes_the_report_with_it(home):
     assert not verdict["equal"]
 
 
+def test_a_verdict_leaves_an_evaluation_that_does_not_rest_on_it(home):
+    chip = home / "chip"
+    put_stage(open_package(chip), "evaluate", {"evaluation.json": b"{}\n"}, {}, {}, {})
+    put_stage(open_package(chip), "report", REPORT, {}, {}, {})
+    keep_verdict(open_package(chip), PROOF)
+    assert stages(chip) == ["compile", "evaluate", "verify"]
+    put_stage(open_package(chip), "report", REPORT, {}, {}, {})
+    put_stage(open_package(chip), "evaluate", {"evaluation.json": b"[]\n"}, {}, {}, {})
+    assert stages(chip) == ["compile", "evaluate", "verify"]
+
+
 def test_compiling_again_keeps_later_stages_and_stays_instant(home):
     chip = home / "chip"
     keep_verdict(open_package(chip), PROOF)

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -234,7 +234,7 @@ def verify(
     stop it. The package keeps the verdict for `intaglio report`.
     """
     from intaglio.flow.package import open_package
-    from intaglio.flow.verify import verify_package
+    from intaglio.flow.verify import keep_verdict, verify_package
 
     text = read_prompt(prompt, prompt_file, chat)
     sampling = Sampling.of(temperature, top_k, top_p, seed)
@@ -244,7 +244,7 @@ def verify(
             package, text, tokens, sampling=sampling, chat=chat, adapter=adapter, model=model,
             waves=waves, progress=progress,
         )  # fmt: skip
-    keep(package, proof)
+    keep("verdict", package, lambda: keep_verdict(package, proof))
     if json_output:
         write_json(proof.as_dict())
     else:
@@ -252,16 +252,14 @@ def verify(
     return 0 if proof.verdict.equal else 1
 
 
-def keep(package: "Package", proof: "Proof") -> None:
-    """Keep a verdict in its package; a remark where that cannot be."""
-    from intaglio.flow.verify import keep_verdict
-
+def keep(what: str, package: "Package", put: Callable[[], object]) -> None:
+    """Keep what was found in its package by ``put``; a remark where that cannot be."""
     try:
-        keep_verdict(package, proof)
+        put()
     except OSError as error:
-        note(f"{package.path}: the verdict is not kept there: {error.strerror}")
+        note(f"{package.path}: the {what} is not kept there: {error.strerror}")
     except IntaglioError as error:
-        note(f"the verdict is not kept: {error.message}")
+        note(f"the {what} is not kept: {error.message}")
 
 
 def print_proof(proof: "Proof") -> None:
@@ -479,8 +477,11 @@ def evaluate(
     ] = None,
     json_output: Json = False,
 ) -> None:
-    """Perplexity and bits per byte on a text, float checkpoint beside chip."""
-    from intaglio.flow.evaluate import evaluate_package
+    """Perplexity and bits per byte on a text, float checkpoint beside chip.
+
+    The package keeps the result, and the text's name and hash, for `intaglio report`.
+    """
+    from intaglio.flow.evaluate import evaluate_package, keep_evaluation
     from intaglio.flow.package import open_package
 
     words = read_text(text)
@@ -489,6 +490,7 @@ def evaluate(
         values = evaluate_package(
             package,
             words,
+            name=text.name,
             model=model,
             engine=engine,
             adapter=adapter,
@@ -496,6 +498,7 @@ def evaluate(
             limit=limit,
             progress=progress,
         )
+    keep("evaluation", package, lambda: keep_evaluation(package, values))
     if json_output:
         write_json(values)
         return
@@ -575,7 +578,7 @@ def demo(
     with bars() as progress:
         made = compile_model("bundled", output, progress=progress)
         proof = verify_package(made.package, DEFAULT_PROMPT, DEMO_TOKENS, progress=progress)
-    keep(made.package, proof)
+    keep("verdict", made.package, lambda: keep_verdict(made.package, proof))
     if not json_output:
         print_compiled(output, made)
         print_proof(proof)

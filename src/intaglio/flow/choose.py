@@ -7,12 +7,13 @@ from typing import Any
 from intaglio.architecture import Architecture
 from intaglio.checkpoint import open_checkpoint
 from intaglio.errors import BadInput, DoesNotFit
-from intaglio.flow.package import is_package, open_package
+from intaglio.flow.package import Package, is_package, open_package
 from intaglio.plan.chip import DEFAULT_CONTEXT, DEFAULT_SLOTS, MOST_SLOTS
 from intaglio.plan.outline import Outline, outline, spine, widest_beat
 from intaglio.plan.preset import Preset, preset, preset_names
 from intaglio.plan.process import Process, process
 from intaglio.plan.tiling import DIGITS, GROUPS
+from intaglio.quantity import Quantity
 from intaglio.silicon.accuracy import narrowest
 from intaglio.silicon.physical import Physical, figures
 from intaglio.silicon.request import Choices
@@ -85,7 +86,10 @@ class PlanOptions:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What is planned: a preset, an architecture, or a chip package's plan."""
+    """What is planned: a preset, an architecture, or a chip package's plan.
+
+    ``growth``: of a package's perplexity, where it was evaluated.
+    """
 
     title: str
     parameters: int
@@ -93,6 +97,7 @@ class Model:
     preset: Preset | None
     architecture: Architecture
     package: Outline | None = None
+    growth: Quantity | None = None
 
     @property
     def source(self) -> Preset | Architecture:
@@ -113,7 +118,7 @@ def open_model(name: str) -> Model:
         package = open_package(path)
         a = package.plan.architecture
         return Model(package.source, package.parameters, package.parameters, None, a,
-                     Outline.of(package.plan))  # fmt: skip
+                     Outline.of(package.plan), growth_of(package))  # fmt: skip
     if not (name and path.exists()) and name not in ("bundled-float", "smollm2"):
         raise BadInput(
             f"model must be a preset, a chip, or a checkpoint's folder or .gguf, not {name!r}",
@@ -122,6 +127,19 @@ def open_model(name: str) -> Model:
     checkpoint = open_checkpoint(name)
     a = checkpoint.architecture
     return Model(checkpoint.source, a.parameters, a.parameters, None, a)
+
+
+def growth_of(package: Package) -> Quantity | None:
+    """Growth of perplexity as `intaglio evaluate` measured it, percent; None where it did not."""
+    found = package.evaluation
+    if found is None:
+        return None
+    text = found["text"]
+    return Quantity(
+        found["growth_percent"], "%", "measured",
+        f"intaglio evaluate: {found['tokens']:,} tokens of {text['name']}, {text['bytes']:,} bytes "
+        f"(SHA-256 {text['sha256'][:16]}), by the {found['engine']}",
+    )  # fmt: skip
 
 
 def target_of(model: Model, options: PlanOptions) -> Process:

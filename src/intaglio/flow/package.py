@@ -21,8 +21,13 @@ from intaglio.plan.chip import ChipPlan
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-LATER = {"verify": ("verdict.json",), "report": ("metrics.json", "report.html")}
-"""Stages after compile in their order, and their files, which lie beside the manifest."""
+LATER = {
+    "verify": ("verdict.json",), "evaluate": ("evaluation.json",),
+    "report": ("metrics.json", "report.html"),
+}  # fmt: skip
+"""Stages after compile, and their files, which lie beside the manifest."""
+RESTING = {"verify": ("report",), "evaluate": ("report",), "report": ()}
+"""The stages that say what a stage said: where it changes, they go."""
 FOLDERS = ("masks",)
 """Stages after compile that are a folder each; they rest on compile alone."""
 AGAIN = "compile the model again"
@@ -90,9 +95,17 @@ class Package:
     @property
     def verdict(self) -> dict[str, Any] | None:
         """What the last proof said, by the keys of ``verify --json``; None before the first."""
-        if "verify" not in self.manifest["stages"]:
+        return self._said("verify")
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """The last evaluation, by the keys of ``evaluate --json``; None before the first."""
+        return self._said("evaluate")
+
+    def _said(self, stage: str) -> dict[str, Any] | None:
+        if stage not in self.manifest["stages"]:
             return None
-        path = self.path / LATER["verify"][0]
+        path = self.path / LATER[stage][0]
         try:
             return json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:

@@ -147,7 +147,12 @@ class Planned:
 
     @property
     def growth(self) -> Quantity:
-        """Expected growth of perplexity, percent: what others' models of such a size lost."""
+        """Growth of perplexity, percent.
+
+        A package's own, as it was measured; else what others' models of such a size lost.
+        """
+        if self.model.growth is not None:
+            return self.model.growth
         if self.model.package is not None:
             reason = "the chip is there: intaglio evaluate measures it"
             return Quantity(None, "%", "assumed", "flow.plan", blocked_by=reason)

@@ -21,6 +21,7 @@ from intaglio.flow.package import (
     FOLDERS,
     LATER,
     MANIFEST,
+    RESTING,
     Package,
     manifest_text,
     read_manifest,
@@ -40,8 +41,8 @@ def put_stage(
 ) -> Package:
     """Write a stage's files and its entry; the package with it.
 
-    ``name`` and the names of ``files`` are those of ``LATER``. Stages after it rest on what it
-    said: they leave the package, unless nothing changes. Raises :class:`BadPackage` where another
+    ``name`` and the names of ``files`` are those of ``LATER``. The stages that rest on what it
+    said leave the package, unless nothing changes. Raises :class:`BadPackage` where another
     chip has taken the folder meanwhile, ``OSError`` where it cannot be written.
     """
     if tuple(files) != LATER[name]:
@@ -55,7 +56,7 @@ def put_stage(
         if manifest["stages"].get(name) == entry and holds_files(package.path, files):
             return Package(package.path, manifest)
         stages = manifest["stages"]
-        after = [*LATER][[*LATER].index(name) :]
+        after = (name, *RESTING[name])
         kept = {key: stage for key, stage in stages.items() if key not in after}
         if kept != stages:
             write_whole(package.path / MANIFEST, bytes_of({**manifest, "stages": kept}))

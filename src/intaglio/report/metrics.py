@@ -192,8 +192,19 @@ def accuracy(facts: Facts) -> Iterator[Metric]:
             "the package: average over the block weights", False,
         )  # fmt: skip
     yield Metric("plan__accuracy__growth_percent", facts.planned.growth, False)
-    why = NOT_EVALUATED if facts.package else NOT_COMPILED
-    yield absent("quantize__growth_percent", "%", "perplexity of chip over checkpoint", why, False)
+    found = facts.package.evaluation if facts.package else None
+    grown = facts.planned.model.growth
+    if found is None or grown is None:
+        why = NOT_EVALUATED if facts.package else NOT_COMPILED
+        source = "perplexity of chip over checkpoint"
+        yield absent("quantize__growth_percent", "%", source, why, False)
+        return
+    yield Metric("quantize__growth_percent", grown, False)
+    yield counted("quantize__evaluated_tokens", found["tokens"], "token", grown.source)
+    for name in ("float", "chip"):
+        for key, unit in (("perplexity", "1"), ("bits_per_byte", "bit/byte")):
+            measured = Quantity(found[name][key], unit, "measured", grown.source)
+            yield Metric(f"quantize__{key}__{name}", measured, False)
 
 
 def verification(facts: Facts) -> Iterator[Metric]:
