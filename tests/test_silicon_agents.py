@@ -50,7 +50,7 @@ def test_as_many_tokens_as_a_step_has_time_for(seconds, prompt, rate):
         (lambda: Chain(0, 1, 1), "steps must be at least 1, not 0"),
         (lambda: Chain(1, 0, 1), "prompt must be at least 1, not 0"),
         (lambda: Chain(1, 1, 0), "output must be at least 1, not 0"),
-        (lambda: Chain(1, 1, 1, -1), "seconds outside must be at least 0, not -1"),
+        (lambda: Chain(1, 1, 1, -1), "seconds outside must be from 0 to 10,000,000, not -1"),
         (lambda: runner(rate=0), "rate of one must be positive, not 0"),
         (lambda: tokens_in(runner(), -1, 1), "seconds of a step must be positive, not -1"),
         (lambda: tokens_in(runner(), 1, 1000),

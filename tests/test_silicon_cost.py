@@ -188,12 +188,12 @@ def test_break_even_by_hand_and_never():
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
-        (lambda: changed(wafer_price=-3), "wafer price must be at least 0, not -3"),
-        (lambda: changed(utilisation=0), "utilisation must be above 0 and at most 1, not 0"),
-        (lambda: changed(margin=1), "margin must be below 1, not 1"),
+        (lambda: changed(wafer_price=-3), "wafer price must be from 0 to 10,000,000 USD, not -3"),
+        (lambda: changed(utilisation=0), "utilisation must be from 1e-06 to 1, not 0"),
+        (lambda: changed(margin=1), "margin must be from 0 to 0.99, not 1"),
         (lambda: Terms(model="poisson"),
          "yield model must be one of murphy, negative-binomial, not 'poisson'"),
-        (lambda: Terms(volume=0), "volume must be at least 1 card, not 0"),
+        (lambda: Terms(volume=0), "volume must be from 1 to 1,000,000,000,000 cards, not 0"),
         (lambda: Terms(die=900), "die must be above 0 and at most the reticle of 858 mm2, not 900"),
         (lambda: Terms(redundancy=Redundancy(1.5, 1)),
          "repairable share must be from 0 to 1, not 1.5"),

@@ -92,9 +92,9 @@ def test_a_request_must_fit_the_context():
     assert Choices().request(1) == (1, 1)
 
 
-@pytest.mark.parametrize("rate", [0, -1, 1.5])
+@pytest.mark.parametrize("rate", [0, -1, 1.5, 1e-300, float("nan")])
 def test_issue_rate_out_of_range(rate):
-    with pytest.raises(BadInput, match=r"^issue rate must be above 0 and at most 1, not "):
+    with pytest.raises(BadInput, match=r"^issue rate must be from 1e-06 to 1, not "):
         Choices(issue_rate=rate)
 
 

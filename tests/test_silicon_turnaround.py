@@ -89,8 +89,8 @@ def test_times_are_those_measured_and_scaled_beyond():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"promise": 0}, "promise must be positive, not 0 days"),
-        ({"changes": {"layers_above": -1}}, "layers above must be at least 0, not -1"),
+        ({"promise": 0}, "promise must be from 0.01 to 36,500 days, not 0"),
+        ({"changes": {"layers_above": -1}}, "layers above must be from 0 to 10,000, not -1"),
         ({"changes": {"weather": 1}}, "what is changed must be one of"),
         ({"parameters": 0}, "parameters must be at least 1, not 0"),
     ],

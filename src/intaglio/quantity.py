@@ -4,6 +4,7 @@ A data file states each as a mapping; a value that nobody knows is null and says
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,10 +61,11 @@ class Quantity:
             raise BadInput("blocked_by must be of a null value only")
         low = self.value if self.low is None else self.low
         high = self.value if self.high is None else self.high
-        if not all(map(is_number, (low, self.value, high))) or not low <= self.value <= high:
-            raise BadInput(
-                f"value must be finite and between low and high, not {self.value} in {low}..{high}"
-            )
+        for name, number in (("value", self.value), ("low", low), ("high", high)):
+            if not is_number(number):
+                raise BadInput(f"{name} must be a finite number, not {number!r}")
+        if not low <= self.value <= high:
+            raise BadInput(f"value must be between low and high, not {self.value} in {low}..{high}")
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
 
@@ -120,16 +122,44 @@ def quantity(values: Any, place: str) -> Quantity:
         raise BadInput(f"{place}: {error.message}") from None
 
 
+def check_within(what: str, value: float, low: float, high: float, unit: str = "") -> None:
+    """Raise :class:`BadInput` for a number that somebody gave outside of ``low`` to ``high``."""
+    if not low <= value <= high:  # NaN neither
+        ends = f"{low:g} to {high:,.12g}{unit and ' '}{unit}"
+        raise BadInput(f"{what} must be from {ends}, not {value:g}")
+
+
 def numbers(quantities: Mapping[str, Quantity]) -> dict[str, float]:
     """The values by name. Raises :class:`BadInput` where nobody knows one."""
     return {name: q.number for name, q in quantities.items()}
 
 
+class Loader(yaml.SafeLoader):
+    """YAML in which 1e9 is a number, as everywhere else, and a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping; raises a :class:`yaml.YAMLError` for a key that stands twice."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.YAMLError(f"{', '.join(twice)} stands twice")
+        return super().construct_mapping(node, deep)
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    [*"+-.0123456789"],
+)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a data file. Raises :class:`BadInput` naming the file."""
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        values = yaml.load(path.read_text("utf-8"), Loader)  # a safe one
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(f"{path}: cannot be read: {reason}") from None
     if not isinstance(values, dict):

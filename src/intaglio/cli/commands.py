@@ -572,7 +572,7 @@ def demo(
     """The whole way on the bundled model: compile, prove in RTL, complete code, report."""
     from intaglio.flow.compile import compile_model
     from intaglio.flow.talk import Talk
-    from intaglio.flow.verify import verify_package
+    from intaglio.flow.verify import keep_verdict, verify_package
     from intaglio.report.write import write_report
 
     with bars() as progress:

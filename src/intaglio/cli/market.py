@@ -121,7 +121,9 @@ def agents(
     ] = None,
     tokens: Annotated[
         int | None,
-        typer.Option("--tokens", "-n", help="Tokens out; default: the GPU's in --seconds."),
+        typer.Option(
+            "--tokens", "-n", help="Tokens out; default: the GPU's in --seconds, if they fit."
+        ),
     ] = None,
     seconds: Annotated[float, typer.Option(help="A step on the GPU, without --tokens.")] = 10.0,
     outside: Annotated[

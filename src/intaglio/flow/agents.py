@@ -1,6 +1,5 @@
 """A chain of steps on a GPU and on a model's chip."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +11,16 @@ from intaglio.flow.plan import Planned, plan_outline
 from intaglio.plan.chip import DEFAULT_CONTEXT
 from intaglio.plan.process import Process
 from intaglio.plan.schedule import User
-from intaglio.quantity import Quantity
-from intaglio.silicon.agents import Chain, Runner, Timeline, sooner, timeline, tokens_in
+from intaglio.quantity import Quantity, check_within
+from intaglio.silicon.agents import (
+    MOST_SECONDS,
+    Chain,
+    Runner,
+    Timeline,
+    sooner,
+    timeline,
+    tokens_in,
+)
 from intaglio.silicon.baselines import Machine, Work, baseline, machine
 from intaglio.silicon.derived import Figure, derive, exactly
 from intaglio.silicon.market import economics
@@ -47,8 +54,11 @@ class AgentOptions:
     def __post_init__(self) -> None:
         for name in ("rate", "prompt_rate", "gpu_rate"):
             value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise BadInput(f"{name.replace('_', ' ')} must be positive, not {value:g}")
+            if value is not None:
+                check_within(name.replace("_", " "), value, 1e-3, 1e12, "tokens/s")
+        check_within("seconds of a step", self.seconds, 1e-6, MOST_SECONDS)
+        count = 1 if self.output is None else self.output
+        Chain(self.steps, PROMPT if self.prompt is None else self.prompt, count, self.outside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,9 @@ def run_agents(model: str, options: AgentOptions | None = None) -> Agents:
     gpu = gpu_runner(other, work_of(model, opened, first, prompt), options)
     count = options.output
     if count is None:
-        count = tokens_in(gpu, options.seconds, prompt)
+        # a small model's GPU would say more in that time than the model has positions for
+        most = most_positions(opened, options.context)
+        count = min(tokens_in(gpu, options.seconds, prompt), max(most - prompt + 1, 1))
     chain = Chain(options.steps, prompt, count, options.outside)
     chip = chip_runner(model, opened, process, chain, options)
     lines = timeline(gpu, chain), timeline(chip, chain)
@@ -97,6 +109,14 @@ def with_room(opened: Model, context: int) -> PlanOptions:
     if opened.package is not None:
         return PlanOptions()
     return PlanOptions(context=min(context, opened.architecture.context))
+
+
+def most_positions(opened: Model, asked: int | None) -> int:
+    """Positions that the chip of a chain can have."""
+    if opened.package is not None:
+        return opened.package.plan.context
+    most = opened.architecture.context
+    return most if asked is None else min(asked, most)
 
 
 def room(name: str, opened: Model, process: Process, chain: Chain, asked: int | None) -> Planned:

@@ -13,7 +13,7 @@ from intaglio.plan.outline import Outline, outline, spine, widest_beat
 from intaglio.plan.preset import Preset, preset, preset_names
 from intaglio.plan.process import Process, process
 from intaglio.plan.tiling import DIGITS, GROUPS
-from intaglio.quantity import Quantity
+from intaglio.quantity import Quantity, check_within
 from intaglio.silicon.accuracy import narrowest
 from intaglio.silicon.physical import Physical, figures
 from intaglio.silicon.request import Choices
@@ -29,6 +29,14 @@ MOST_ROWS = 400
 """Of a layer of a chip too large for a die: beyond, a row more saves next to nothing."""
 SHRINK = 0.97
 """By how much less area is asked for where the dies of a search come out too many."""
+
+
+LIMITS = {
+    "die": (0.01, 70_000, "mm2"),  # a wafer of 300 mm
+    "power": (1e-6, 1e6, "W"),
+    "loss": (0.01, 1000, "%"),
+}
+"""What a person may ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +64,18 @@ class PlanOptions:
     choices: Choices = field(default_factory=Choices)
 
     def __post_init__(self) -> None:
-        for name, unit in (("die", "an area in mm2"), ("power", "a power in W")):
+        for name, (low, high, unit) in LIMITS.items():
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise BadInput(f"{name} must be {unit} greater than 0, not {value:g}")
-        if self.loss is not None and not 0 < self.loss < float("inf"):
-            raise BadInput(f"loss must be a percentage greater than 0, not {self.loss:g}")
+            if value is not None:
+                check_within(name, value, low, high, unit)
         if self.slots is not None and not 1 <= self.slots <= MOST_SLOTS:
             raise BadInput(f"slots must be from 1 to {MOST_SLOTS}, not {self.slots}")
         if self.dies is not None and not 1 <= self.dies <= MOST_DIES:
             raise BadInput(f"dies must be from 1 to {MOST_DIES}, not {self.dies}")
         if self.bits is not None and self.bits not in DIGITS:
             raise BadInput(f"bits must be one of {', '.join(map(str, DIGITS))}, not {self.bits}")
-        for name in ("context", "rows"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise BadInput(f"{name} must be at least 1, not {value}")
+        if self.context is not None and self.context < 1:
+            raise BadInput(f"context must be at least 1, not {self.context}")
         if self.rows is not None and self.dies is not None:
             raise BadInput(
                 "give --rows or --dies, not both", hint="rows say how many dies it takes"
@@ -209,6 +213,7 @@ def choose(model: Model, own: Process, options: PlanOptions) -> Chosen:
             raise BadInput(f"--{name} is the chip's own", hint="plan its checkpoint instead")
         return cut_where_needed(model.package, own, options, limit)
     shape = shape_of(model, options)
+    check_numbers(model, options)
     if options.positions is not None and options.positions >= 2 * shape["context"]:
         raise BadInput(
             f"positions must be at most the context of {shape['context']}, not {options.positions}"
@@ -231,6 +236,21 @@ def choose(model: Model, own: Process, options: PlanOptions) -> Chosen:
         if least is not None:
             return cut_where_needed(least, own, options, limit)
         return whole_layers(plain, model, own, options, limit)
+
+
+def check_numbers(model: Model, options: PlanOptions) -> None:
+    """Raise :class:`BadInput` for rows or a beat that no chip of the model has."""
+    a = spine(model.source)
+    least, most = len(GROUPS), 2 * a.width + a.query_width + a.inner  # a row for every input
+    if options.rows is not None and not least <= options.rows <= most:
+        raise BadInput(f"rows must be from {least} to {most:,} for this model, not {options.rows}")
+    widest = widest_beat(a)
+    if options.beat is not None and (
+        options.beat & (options.beat - 1) or not 1 <= options.beat <= widest
+    ):
+        raise BadInput(
+            f"beat must be a power of two up to {widest} for this model, not {options.beat}"
+        )
 
 
 def least_power(question: Search) -> Outline | None:

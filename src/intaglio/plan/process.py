@@ -63,6 +63,8 @@ UNITS = {
 
 SHARES = {"sram_efficiency", "utilisation", "logic_scale", "clock_energy"}
 """Figures without a unit that cannot exceed 1."""
+SMALLEST, LARGEST = 1e-9, 1e12
+"""Beyond these no figure of any process is, in its unit; products of them stay finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,8 @@ def figure(values: Any, key: str, path: Path) -> Quantity:
     low, high = found.bounds
     if low <= 0:
         raise BadInput(f"{place}: must be more than 0, not {low:g}")
+    if low < SMALLEST or high > LARGEST:
+        raise BadInput(f"{place}: must be from {SMALLEST:g} to {LARGEST:g} {UNITS[key]}")
     if key in SHARES and high > 1:
         raise BadInput(f"{place}: must be at most 1, not {high:g}")
     return found

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from intaglio.report.page import page
 STAGE = "report"
 METRICS, PAGE = LATER[STAGE]
 WRITING = "writing the report"
+ELSEWHERE = "give a folder with --output"
 HEADLINE = (
     "plan__throughput__tokens_per_second_per_user", "plan__design__die__area",
     "plan__design__die__count", "plan__power__total", "plan__energy__token",
@@ -65,11 +67,8 @@ def write_report(
     input gives the same bytes. Raises :class:`BadInput` where neither can be written.
     """
     if output is None and not is_package(Path(name)):
-        raise BadInput(
-            f"{name}: no chip package to keep the report in", hint="give a folder with --output"
-        )
-    if output is not None:
-        check_folder(output)
+        raise BadInput(f"{name}: no chip package to keep the report in", hint=ELSEWHERE)
+    check_folder(Path(name) if output is None else output, own=output is None)
     facts = gather(name, PlanOptions(target=target), progress=progress)
     progress(WRITING, 0, "")
     metrics = metrics_of(facts)
@@ -96,20 +95,31 @@ def put(facts: Facts, files: dict[str, bytes], output: Path | None) -> Path:
             write_whole(folder / name, content)
         return folder
     except OSError as error:
-        place = package.path if output is None and package else output
-        raise BadInput(
-            f"{place}: cannot be written: {error.strerror}", hint="give a folder with --output"
-        ) from None
+        raise unwritable(package.path if output is None and package else output, error) from None
 
 
-def check_folder(output: Path) -> None:
-    """Raise :class:`BadInput` for what no report is written into, before it takes seconds."""
-    if output.exists() and not output.is_dir():
-        raise BadInput(f"{output}: cannot be written: it is no folder")
-    if is_package(output):
+def check_folder(output: Path, *, own: bool) -> None:
+    """Raise :class:`BadInput` for what no report is written into, before it takes seconds.
+
+    ``own``: it is the package that the report is of.
+    """
+    if not own and is_package(output):
         raise BadInput(
             f"{output}: is a chip package", hint="leave --output out to report on that chip"
         )
+    try:
+        there = next(path for path in (output, *output.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise BadInput(f"{output}: cannot be written: {there} is no folder", hint=ELSEWHERE)
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise unwritable(output, error) from None
+
+
+def unwritable(place: Path | None, error: OSError) -> BadInput:
+    """The error for a place that takes no report."""
+    return BadInput(f"{place}: cannot be written: {error.strerror}", hint=ELSEWHERE)
 
 
 def tools() -> dict[str, str]:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from intaglio.errors import BadInput
-from intaglio.quantity import Quantity
+from intaglio.quantity import Quantity, check_within
 from intaglio.silicon.derived import Figure, derive
 
 SOURCE = "silicon.agents"
 MOST_STEPS = 100_000
+MOST_SECONDS = 1e7
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,7 @@ class Chain:
                 raise BadInput(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.steps > MOST_STEPS:
             raise BadInput(f"steps must be at most {MOST_STEPS:,}, not {self.steps:,}")
-        if not 0 <= self.outside < math.inf:
-            raise BadInput(f"seconds outside must be at least 0, not {self.outside:g}")
+        check_within("seconds outside", self.outside, 0, MOST_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

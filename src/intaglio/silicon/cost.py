@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from intaglio.errors import BadInput
-from intaglio.quantity import Quantity
+from intaglio.quantity import Quantity, check_within
 from intaglio.silicon.derived import Figure, derive, exactly
 from intaglio.silicon.market import design_cost, economics, packaging
 from intaglio.silicon.yields import Redundancy, check_model, die_yield, gross_dies
@@ -31,6 +31,12 @@ FROM_PROCESS = (
     "wafer_price", "wafer_diameter", "defect_density", "mask_set", "programmable_mask",
     "programmable_layers", "package_price", "reticle",
 )  # fmt: skip
+LIMITS = {
+    "utilisation": (1e-6, 1, ""), "package_yield": (1e-6, 1, ""), "margin": (0, 0.99, ""),
+    "years": (0.01, 100, ""), "electricity": (0, 100, "USD/kWh"), "wafer_price": (0, 1e7, "USD"),
+    "defect_density": (0, 1000, "/cm2"),
+}  # fmt: skip
+"""What a person may put in place of a quantity."""
 ONE_DIE = exactly(1.0, "die", "a chip that no plan cuts")
 
 
@@ -71,23 +77,15 @@ class Terms:
 
     def __post_init__(self) -> None:
         check_model(self.model)
-        if not (self.volume >= 1 and math.isfinite(self.volume)):
-            raise BadInput(f"volume must be at least 1 card, not {self.volume:g}")
+        check_within("volume", self.volume, 1, 1e12, "cards")
         for name, value in self.changes.items():
             check_change(name, value)
 
 
 def check_change(name: str, value: float) -> None:
     """Raise :class:`BadInput` for a value that the quantity cannot have."""
-    words = name.replace("_", " ")
-    if not math.isfinite(value) or value < 0:
-        raise BadInput(f"{words} must be at least 0, not {value:g}")
-    if name in ("utilisation", "package_yield") and not 0 < value <= 1:
-        raise BadInput(f"{words} must be above 0 and at most 1, not {value:g}")
-    if name == "margin" and value >= 1:
-        raise BadInput(f"margin must be below 1, not {value:g}")
-    if name == "years" and value == 0:
-        raise BadInput(f"years must be positive, not {value:g}")
+    low, high, unit = LIMITS.get(name, (0, 1e12, ""))
+    check_within(name.replace("_", " "), value, low, high, unit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from intaglio.errors import BadInput
 from intaglio.golden.sample import Sampling
 from intaglio.plan.schedule import Schedule, User
+from intaglio.quantity import check_within
 from intaglio.silicon.fabric import check_cell
 
 if TYPE_CHECKING:
     from intaglio.plan.outline import Outline
 
 DEFAULT_PROMPT = DEFAULT_OUTPUT = 1024
+LEAST_RATE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,7 @@ class Choices:
 
     def __post_init__(self) -> None:
         check_cell(self.cell)
-        if not 0 < self.issue_rate <= 1:
-            raise BadInput(f"issue rate must be above 0 and at most 1, not {self.issue_rate:g}")
+        check_within("issue rate", self.issue_rate, LEAST_RATE, 1)
         for name in ("prompt", "output"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from intaglio.errors import BadInput
-from intaglio.quantity import Quantity, numbers
+from intaglio.quantity import Quantity, check_within, numbers
 from intaglio.silicon.cost import Figures
 from intaglio.silicon.derived import Figure, derive, exactly
 from intaglio.silicon.market import figure, figures, table
@@ -112,8 +112,7 @@ def turnaround(
 
     ``changes``: values in place of the data's own; of ``layers_above`` a number of mask layers.
     """
-    if not promise > 0:
-        raise BadInput(f"promise must be positive, not {promise:g} days")
+    check_within("promise", promise, 0.01, 36_500, "days")
     inputs = inputs_of(process, parameters, changes or {})
     return {way: one_way(way, inputs, promise) for way in WAYS}
 
@@ -130,8 +129,7 @@ def inputs_of(
     for name, value in changes.items():
         if name not in inputs:
             raise BadInput(f"what is changed must be one of {', '.join(inputs)}, not {name!r}")
-        if not value >= 0:
-            raise BadInput(f"{name.replace('_', ' ')} must be at least 0, not {value:g}")
+        check_within(name.replace("_", " "), value, 0, 10_000)
         inputs[name] = exactly(value, inputs[name].unit, "asked for")
     return inputs | measured(parameters)
 
