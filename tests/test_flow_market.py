@@ -143,6 +143,12 @@ def test_the_chips_seconds_are_exact_cycles_and_re_drives_over_its_clock():
     assert made.chip.seconds.quantity.number == pytest.approx(seconds)
 
 
+def test_a_small_models_step_is_what_its_context_holds():
+    made = run_agents(SMALL, AgentOptions(steps=2))
+    assert made.gpu.chain.output == 8192 - 1024 + 1
+    assert made.chip.seconds.quantity.number < made.gpu.seconds.quantity.number
+
+
 def test_rates_that_are_given_are_taken():
     options = AgentOptions(
         steps=1, prompt=100, output=1000, rate=2000, prompt_rate=1e4, gpu_rate=100
@@ -190,7 +196,8 @@ def test_lines_fit_a_reader(run, words):
         (("cost", SMALL, "--target", "tiny-tapeout"),
          "the chip has 126.5 mm2, more than the user area of 0.576"),
         (("cost", SMALL, "--die", "1"), "more than the die of 1"),
-        (("turnaround", "--package-weeks", "inf"), "package weeks must be from 0 to 10,000, not inf"),
+        (("turnaround", "--package-weeks", "inf"),
+         "package weeks must be from 0 to 10,000, not inf"),
         (("cost", "--years", "1e-300"), "years must be from 0.01 to 100, not 1e-300"),
         (("cost", "--electricity", "1e300"),
          "electricity must be from 0 to 100 USD/kWh, not 1e+300"),
@@ -200,7 +207,8 @@ def test_lines_fit_a_reader(run, words):
         (("agents", "--steps", "0"), "steps must be at least 1, not 0"),
         (("agents", "--steps", "100000000"), "steps must be at most 100,000, not 100,000,000"),
         (("agents", "--outside", "inf"), "seconds outside must be from 0 to 10,000,000, not inf"),
-        (("agents", "--gpu-tokens-per-second", "-1"), "gpu rate must be from 0.001 to 1,000,000,000,000 tokens/s, not -1"),
+        (("agents", "--gpu-tokens-per-second", "-1"),
+         "gpu rate must be from 0.001 to 1,000,000,000,000 tokens/s, not -1"),
         (("agents", "--seconds", "0.001"), "a step of 0.001 s must leave time for a token"),
         (("agents", "--context", "100"), "tokens in and out of a step must fit the 100 positions"),
     ],

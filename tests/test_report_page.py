@@ -238,8 +238,16 @@ def test_where_a_report_cannot_go(chip, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="file: cannot be written: it is no folder"):
         write_report("bundled", output=tmp_path / "file")
-    with pytest.raises(BadInput, match="is a chip package"):
-        write_report("bundled", output=chip)
+    with monkeypatch.context() as patch:
+        patch.setattr("intaglio.report.write.gather", None)  # all of it before any work
+        with pytest.raises(BadInput, match=r"file/deep/x: cannot be written: .*/file is no folder"):
+            write_report("bundled", output=tmp_path / "file" / "deep" / "x")
+        with pytest.raises(BadInput, match="x: cannot be written: No such file or directory"):
+            write_report("bundled", output=Path("/proc/x"))
+        with pytest.raises(BadInput, match="cannot be written: File name too long"):
+            write_report("bundled", output=tmp_path / ("x" * 300))
+        with pytest.raises(BadInput, match="is a chip package"):
+            write_report("bundled", output=chip)
 
     def full(*arguments):
         raise OSError(30, "Read-only file system")

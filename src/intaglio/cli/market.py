@@ -121,9 +121,7 @@ def agents(
     ] = None,
     tokens: Annotated[
         int | None,
-        typer.Option(
-            "--tokens", "-n", help="Tokens out; default: the GPU's in --seconds, if they fit."
-        ),
+        typer.Option("--tokens", "-n", help="Tokens out; default: what the GPU says in --seconds."),
     ] = None,
     seconds: Annotated[float, typer.Option(help="A step on the GPU, without --tokens.")] = 10.0,
     outside: Annotated[

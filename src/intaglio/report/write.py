@@ -110,7 +110,8 @@ def check_folder(output: Path, *, own: bool) -> None:
     try:
         there = next(path for path in (output, *output.absolute().parents) if path.exists())
         if not there.is_dir():
-            raise BadInput(f"{output}: cannot be written: {there} is no folder", hint=ELSEWHERE)
+            which = "it" if there == output.absolute() else str(there)
+            raise BadInput(f"{output}: cannot be written: {which} is no folder", hint=ELSEWHERE)
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
