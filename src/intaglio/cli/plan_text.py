@@ -79,6 +79,7 @@ def search_lines(made: Planned) -> Iterable[str]:
         f"{change.name.replace('_', ' ')} {measure(change.then, change.unit)} "
         f"(+{100 * (change.rate / best - 1):.0f} %)"
         for change in made.changes[:3]
+        if change.rate >= 1.005 * best
     ]
     if most:
         yield listed("Faster with: ", most)
