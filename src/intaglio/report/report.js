@@ -20,6 +20,11 @@
     tip.style.left = Math.max(x, 8) + "px";
     tip.style.top = y + "px";
   }
+  // a picture wider than the window opens where this chip is
+  document.querySelectorAll(".scroll .here").forEach(function (mark) {
+    var box = mark.closest(".scroll"), at = mark.getBoundingClientRect();
+    box.scrollLeft += at.left - box.getBoundingClientRect().left - box.clientWidth / 2;
+  });
   document.addEventListener("pointermove", show);
   document.addEventListener("pointerdown", show);
   document.addEventListener("scroll", function () { tip.style.display = "none"; }, true);
