@@ -14,6 +14,7 @@ from test_flow_simulator import VERDICT
 from intaglio.errors import BadInput
 from intaglio.flow import sizes as sizes_module
 from intaglio.flow.choose import PlanOptions
+from intaglio.flow.evaluate import facts_of, keep_evaluation
 from intaglio.flow.package import open_package
 from intaglio.flow.verify import Proof, keep_verdict
 from intaglio.quantity import GRADES, Quantity
@@ -210,6 +211,28 @@ def test_a_package_tells_what_was_proven(chip):
     assert "RTL differs from the integer model" in written.page.read_text()
     assert json.loads(written.metrics_file.read_text())["metrics"]["verify__equal"]["value"] == 0
     assert sorted(open_package(chip).manifest["stages"]) == ["compile", "report", "verify"]
+
+
+def test_a_package_tells_what_was_measured(chip):
+    before = json.loads(write_report(str(chip)).metrics_file.read_text())["metrics"]
+    assert before["quantize__growth_percent"]["value"] is None
+    keep_evaluation(open_package(chip), {
+        "tokens": 40, "bytes": 120, "float": {"perplexity": 4.0, "bits_per_byte": 1.0},
+        "chip": {"perplexity": 4.2, "bits_per_byte": 1.1}, "growth_percent": 5.0, "window": 512,
+        "engine": "twin", "adapter": None, "text": facts_of("<held>.txt", "abc"), "seconds": 1.0,
+    })  # fmt: skip
+    written = write_report(str(chip))
+    metrics, text = (
+        json.loads(written.metrics_file.read_text())["metrics"],
+        written.page.read_text(),
+    )
+    for key in ("quantize__growth_percent", "plan__accuracy__growth_percent"):
+        assert (metrics[key]["value"], metrics[key]["grade"]) == (5.0, "measured")
+        assert "40 tokens of <held>.txt" in metrics[key]["source"]
+    assert metrics["quantize__perplexity__chip"]["value"] == 4.2
+    assert "Perplexity +5.00 %" in text
+    assert "&lt;held&gt;.txt" in text
+    assert "<held>" not in text
 
 
 def test_a_package_is_left_alone_with_an_output(chip, tmp_path):

@@ -211,6 +211,11 @@ class Silicon:
         full = x["clock"] / interval * self.choices.issue_rate
         return interval, min(x["clock"] / (c.token + late.token), full), full
 
+    def users(self, x: Inputs) -> float:
+        """Users with whom the pipeline is full."""
+        late = self.redrives(x)
+        return (self.cycles.token + late.token) / self._rates(late, x)[0]
+
     def _power(
         self, works: list[Work], area: Mapping[str, float], speed: Mapping[str, float], x: Inputs
     ) -> dict[str, float]:
@@ -355,7 +360,8 @@ class Physical:
     @property
     def users(self) -> dict[str, float]:
         """``slots``: users whose keys and values there are; ``full``: who would fill the chain."""
-        return {"slots": self.outline.plan.slots, "full": self.cycles.users}
+        full = self.silicon.users(numbers(self.inputs))
+        return {"slots": self.outline.plan.slots, "full": full}
 
     @cached_property
     def stations(self) -> dict[str, float]:

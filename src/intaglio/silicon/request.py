@@ -83,11 +83,6 @@ class Cycles:
         """Of the slowest link of the chain."""
         return max(self.layer, self.head)
 
-    @property
-    def users(self) -> float:
-        """Users with whom the pipeline is full."""
-        return self.token / self.interval
-
 
 def request_cycles(outline: "Outline", choices: Choices) -> Cycles:
     """The cycles of the headline's request."""
