@@ -25,7 +25,7 @@ from intaglio.silicon.circuits import assumptions
 from intaglio.silicon.derived import TOGETHER, Figure, derive
 from intaglio.silicon.fabric import Inputs, fabric_area, fabric_energy, fabric_logic
 from intaglio.silicon.market import figures, table
-from intaglio.silicon.physical import FROM_PROCESS, Silicon
+from intaglio.silicon.model import FROM_PROCESS, Silicon
 from intaglio.silicon.request import Choices
 from intaglio.silicon.yields import die_yield, gross_dies
 

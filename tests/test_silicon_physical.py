@@ -20,7 +20,8 @@ from intaglio.plan.schedule import Schedule, User
 from intaglio.quantity import GRADES, numbers
 from intaglio.silicon import blocks
 from intaglio.silicon.blocks import sampler_sizes
-from intaglio.silicon.physical import KINDS, Physical, figures
+from intaglio.silicon.model import KINDS
+from intaglio.silicon.physical import Physical, figures
 from intaglio.silicon.request import Choices, request_cycles
 
 SMALL = "smollm2-135m"

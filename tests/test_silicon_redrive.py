@@ -9,7 +9,7 @@ from intaglio.plan.preset import preset
 from intaglio.plan.process import process
 from intaglio.plan.tiling import GROUPS
 from intaglio.quantity import numbers
-from intaglio.silicon.physical import inputs_of, silicon
+from intaglio.silicon.model import inputs_of, silicon
 from intaglio.silicon.redrive import crossings, passes
 from intaglio.silicon.request import Choices
 

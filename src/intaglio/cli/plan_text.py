@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from intaglio.flow.plan import FRONT, Bound, Option, Planned, thinned
 from intaglio.quantity import Quantity
-from intaglio.silicon.physical import KINDS
+from intaglio.silicon.model import KINDS
 from intaglio.silicon.several import CUT_KINDS
 from intaglio.silicon.words import measure, number, ranged, valued
 

@@ -26,7 +26,8 @@ from intaglio.quantity import Quantity
 from intaglio.silicon.accuracy import expected_growth, measured
 from intaglio.silicon.cost import Chip, Terms, cost
 from intaglio.silicon.derived import Figure, unknown
-from intaglio.silicon.physical import KINDS, Physical
+from intaglio.silicon.model import KINDS
+from intaglio.silicon.physical import Physical
 from intaglio.silicon.search import Change, changes
 from intaglio.silicon.several import CUT_KINDS, Several
 

@@ -159,7 +159,7 @@ def modelled_energy(plan: ChipPlan, prompt: int, count: int, cycles: int) -> flo
     if not is_process(plan.target):
         return None
     from intaglio.plan.outline import Outline
-    from intaglio.silicon.physical import inputs_of, silicon
+    from intaglio.silicon.model import inputs_of, silicon
     from intaglio.silicon.request import Choices
 
     own = process(plan.target)

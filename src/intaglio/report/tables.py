@@ -8,7 +8,7 @@ from intaglio.report.facts import Facts
 from intaglio.report.floorplan import GROUPS, group_of
 from intaglio.silicon.baselines import Baseline, Rate, machines
 from intaglio.silicon.derived import derive
-from intaglio.silicon.physical import KINDS
+from intaglio.silicon.model import KINDS
 from intaglio.silicon.several import CUT_KINDS
 from intaglio.silicon.turnaround import TITLES
 from intaglio.silicon.words import number, worst_of

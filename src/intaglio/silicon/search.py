@@ -16,7 +16,7 @@ from intaglio.plan.preset import Preset
 from intaglio.plan.process import Process
 from intaglio.plan.tiling import GROUPS, group_rows
 from intaglio.quantity import numbers
-from intaglio.silicon.physical import inputs_of, silicon
+from intaglio.silicon.model import inputs_of, silicon
 from intaglio.silicon.request import Choices
 
 MOST_ROWS = 4096
