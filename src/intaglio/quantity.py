@@ -125,7 +125,7 @@ def quantity(values: Any, place: str) -> Quantity:
 def check_within(what: str, value: float, low: float, high: float, unit: str = "") -> None:
     """Raise :class:`BadInput` for a number that somebody gave outside of ``low`` to ``high``."""
     if not low <= value <= high:  # NaN neither
-        ends = f"{low:g} to {high:,.12g}{unit and ' '}{unit}"
+        ends = f"{low:g} to {high:,.15g}{unit and ' '}{unit}"
         raise BadInput(f"{what} must be from {ends}, not {value:g}")
 
 
