@@ -34,12 +34,14 @@ def plan_lines(made: Planned) -> Iterable[str]:
     yield row(made, "energy of a token", "millijoule_per_token")
     yield row(made, "first token", "first_token_seconds")
     yield figure_row("a die, packaged", made.cost_per_die, list(made.die.moves))
-    yield figure_row("perplexity grows by", made.growth, ["size and width of the model"])
+    moves = [] if made.model.growth else ["size and width of the model"]
+    yield figure_row("perplexity grows by", made.growth, moves)
     yield (
         f"Cycles: {cycles.token:,.0f} a token ({cycles.prompt:,} in, {cycles.output:,} out), "
         f"{cycles.first:,} to the first, {cycles.interval:,} between positions"
     )
-    yield redrive_line(made)
+    if made.derived["redrive_cycles"].quantity.bounds[1]:
+        yield redrive_line(made)
     yield speeds_line(made)
     for bound in made.bounds:
         yield bound_line(bound)
