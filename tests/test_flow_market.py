@@ -144,8 +144,10 @@ def test_the_chips_seconds_are_exact_cycles_and_re_drives_over_its_clock():
 
 
 def test_a_small_models_step_is_what_its_context_holds():
-    made = run_agents(SMALL, AgentOptions(steps=2))
-    assert made.gpu.chain.output == 8192 - 1024 + 1
+    made = run_agents("smollm2-135m", AgentOptions(steps=2))
+    assert (made.gpu.chain.prompt, made.gpu.chain.output) == (1024, 8192 - 1024 + 1)
+    made = run_agents("bundled", AgentOptions(steps=2))
+    assert (made.gpu.chain.prompt, made.gpu.chain.output) == (256, 512 - 256 + 1)
     assert made.chip.seconds.quantity.number < made.gpu.seconds.quantity.number
 
 
@@ -210,7 +212,8 @@ def test_lines_fit_a_reader(run, words):
         (("agents", "--gpu-tokens-per-second", "-1"),
          "gpu rate must be from 0.001 to 1,000,000,000,000 tokens/s, not -1"),
         (("agents", "--seconds", "0.001"), "a step of 0.001 s must leave time for a token"),
-        (("agents", "--context", "100"), "tokens in and out of a step must fit the 100 positions"),
+        (("agents", "--context", "100", "--prompt-tokens", "1024"),
+         "tokens in and out of a step must fit the 100 positions"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )  # fmt: skip

@@ -117,7 +117,10 @@ def agents(
     gpu: Annotated[str, typer.Option(help="h100, h200, b200 or another machine.")] = "h200",
     steps: Annotated[int, typer.Option(help="Steps, each of which waits for the last.")] = 10,
     prompt: Annotated[
-        int | None, typer.Option("--prompt-tokens", help="Tokens in of a step; default 1024.")
+        int | None,
+        typer.Option(
+            "--prompt-tokens", help="Tokens in of a step; default 1024, or half the context."
+        ),
     ] = None,
     tokens: Annotated[
         int | None,

@@ -87,7 +87,8 @@ def run_agents(model: str, options: AgentOptions | None = None) -> Agents:
     options = options or AgentOptions()
     other, opened = machine(options.gpu), open_model(model)
     process = target_of(opened, PlanOptions(target=options.target))
-    prompt = PROMPT if options.prompt is None else options.prompt
+    most = most_positions(opened, options.context)
+    prompt = min(PROMPT, max(most // 2, 1)) if options.prompt is None else options.prompt
     # what a GPU reads for a token hardly depends on the context that the chip will have
     first = opened.package or plain_outline(
         opened, process, with_room(opened, options.context or DEFAULT_CONTEXT)
@@ -96,7 +97,6 @@ def run_agents(model: str, options: AgentOptions | None = None) -> Agents:
     count = options.output
     if count is None:
         # a small model's GPU would say more in that time than the model has positions for
-        most = most_positions(opened, options.context)
         count = min(tokens_in(gpu, options.seconds, prompt), max(most - prompt + 1, 1))
     chain = Chain(options.steps, prompt, count, options.outside)
     chip = chip_runner(model, opened, process, chain, options)

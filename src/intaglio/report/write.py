@@ -108,9 +108,10 @@ def check_folder(output: Path, *, own: bool) -> None:
             f"{output}: is a chip package", hint="leave --output out to report on that chip"
         )
     try:
-        there = next(path for path in (output, *output.absolute().parents) if path.exists())
+        whole = output.absolute()
+        there = next(path for path in (whole, *whole.parents) if path.exists())
         if not there.is_dir():
-            which = "it" if there == output.absolute() else str(there)
+            which = "it" if there == whole else str(there)
             raise BadInput(f"{output}: cannot be written: {which} is no folder", hint=ELSEWHERE)
         with tempfile.TemporaryFile(dir=there):
             pass
