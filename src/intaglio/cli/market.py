@@ -118,9 +118,7 @@ def agents(
     steps: Annotated[int, typer.Option(help="Steps, each of which waits for the last.")] = 10,
     prompt: Annotated[
         int | None,
-        typer.Option(
-            "--prompt-tokens", help="Tokens in of a step; default 1024, or half the context."
-        ),
+        typer.Option("--prompt-tokens", help="Tokens in of a step; default 1024."),
     ] = None,
     tokens: Annotated[
         int | None,
