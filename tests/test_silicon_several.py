@@ -93,7 +93,9 @@ def test_a_layer_cut_by_columns_gathers():
     assert len(cut.cut.gathers) == 4 * a.layers
     slower = made.cycles.token / N6["clock"].number
     assert number(cut, "tokens_per_second_per_user") < 1 / slower
-    assert number(cut, "tokens_per_second_full") < made.speed["tokens_per_second_full"].number
+    full = made.speed["tokens_per_second_full"].number
+    assert number(cut, "tokens_per_second_full") <= full  # the head, which gathers none, may bind
+    assert number(cut, "prompt_tokens_per_second") < made.speed["prompt_tokens_per_second"].number
 
 
 def test_experts_scatter_and_gather_their_sums():
