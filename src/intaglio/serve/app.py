@@ -16,6 +16,7 @@ from intaglio.serve.answer import Answer
 from intaglio.serve.chat import Chat
 from intaglio.serve.completion import Completion
 from intaglio.serve.guard import Guard, encoded, refusal
+from intaglio.serve.page import add_page
 from intaglio.serve.protocol import (
     ChatRequest,
     CompletionRequest,
@@ -64,6 +65,7 @@ def make_app(served: Served, *, keys: Sequence[str] = (), most_bytes: int = MOST
     ):
         app.add_api_route(path, answer, methods=["POST"], response_model=None)
         bodies[path] = kind
+    add_page(app, served)
     _describe(app, bodies)
     return Guard(app, keys, served.metrics)
 
