@@ -92,7 +92,7 @@ def test_every_block_of_words_is_translated(texts):
         ("(docs/masks.md)", "(docs/mask.md)", "links"),
         ("intaglio chat chips/smollm2 ", "intaglio chat chips/bundled ", "commands"),
         ("| verilator |", "verilator |", "shape"),
-        ("## ライセンス", "", "blocks"),
+        ("\n\n## ライセンス\n", "\n", "blocks"),
     ],
 )
 def test_a_difference_is_found(texts, right, wrong, what):

@@ -26,6 +26,31 @@ PROGRAM = [sys.executable, str(Path(__file__).with_name("tiny_chip.py")), "serve
 WAIT = 240_000  # milliseconds: the machine may be busy
 JAPANESE = "吾輩は猫である。名前はまだ無い🐈"
 KEY = "secret"
+LOOK = """() => {
+  window.seen = {};
+  const note = () => {
+    for (const side of ["chip", "gpu"]) {
+      const said = document.querySelector(`[data-side=${side}] .said`);
+      if (said?.textContent) window.seen[side] ??= performance.now();
+    }
+    if (document.querySelector("#verdict").textContent) window.seen.end ??= performance.now();
+  };
+  new MutationObserver(note).observe(document.body, {
+    subtree: true, childList: true, characterData: true });
+}"""  # when each side began, and the end
+ECHO = """async (prompt) => {
+  const api = await import("/page/api.js");
+  const tokens = await api.tokenize({ model: "chip", prompt });
+  const fields = { model: "chip", prompt, echo: true, max_tokens: 1, temperature: 0 };
+  let text = "";
+  for await (const each of api.stream("v1/completions", fields)) text += each.text;
+  const body = JSON.stringify({ tokens });
+  const back = await (await fetch("/detokenize", { method: "POST", body })).json();
+  return [text, back.prompt];
+}"""
+UNNAMED = """() => [...document.querySelectorAll("button, input, select, textarea")]
+  .filter((each) => !each.textContent.trim() && !each.labels?.length && !each.ariaLabel)
+  .map((each) => each.id)"""
 
 
 @pytest.fixture(scope="module")
@@ -155,13 +180,7 @@ def test_the_other_side_takes_its_time(visit, url):
     """Forty tokens at 230 a second are 0.17 s and more: by the page's clock and by a clock here."""
     page = opened(visit(url))
     facts = page.evaluate("fetch('/page.json').then((r) => r.json())")
-    page.evaluate(
-        """() => { window.seen = {}; const look = (side) => { const at = document.querySelector(
-        `[data-side=${side}]`); new MutationObserver(() => { if (at.querySelector('.said')?.textContent)
-        window.seen[side] ??= performance.now(); if (document.querySelector('#verdict').textContent)
-        window.seen.end ??= performance.now(); }).observe(document.body, {subtree: true,
-        childList: true, characterData: true}); }; look('chip'); look('gpu'); }"""
-    )
+    page.evaluate(LOOK)
     page.fill("#temperature", "0")
     send(page, "the index", 120)
     done(page)
@@ -275,24 +294,19 @@ def test_both_languages(visit, url):
 def test_japanese_comes_back_as_it_went(visit, url):
     """Through tokenizer, API, the page's own reading of a stream, and what it shows."""
     page = opened(visit(url, locale="ja-JP"))
-    heard = page.evaluate(
-        """async (prompt) => { const api = await import('/page/api.js');
-        const ids = await api.tokenize({model: 'chip', prompt});
-        const fields = {model: 'chip', prompt, echo: true, max_tokens: 1, temperature: 0};
-        let text = ''; for await (const each of api.stream('v1/completions', fields)) text += each.text;
-        const back = await (await fetch('/detokenize', {method: 'POST', body:
-        JSON.stringify({tokens: ids})})).json(); return [text, back.prompt]; }""", JAPANESE,
-    )  # fmt: skip
+    heard = page.evaluate(ECHO, JAPANESE)
     assert heard[0].startswith(JAPANESE)
     assert heard[1] == JAPANESE
     send(page, JAPANESE, 8)
     done(page)
     for side in ("chip", "gpu"):
         assert page.text_content(f"[data-side={side}] .asked") == JAPANESE
-    chunks = [{"choices": [{"delta": {"content": char}, "finish_reason": None}]} for char in JAPANESE]
-    last = {"choices": [{"delta": {}, "finish_reason": "stop"}], "intaglio": {"choices": [
-        {"tokens": len(JAPANESE), "prompt_tokens": 9, "chip": None, "chip_blocked_by": "no"}]}}
-    body = "".join(f"data: {json.dumps(each, ensure_ascii=False)}\n\n" for each in [*chunks, last])
+    chunks: list[dict[str, Any]] = [
+        {"choices": [{"delta": {"content": char}, "finish_reason": None}]} for char in JAPANESE
+    ]
+    told = {"tokens": len(JAPANESE), "prompt_tokens": 9, "chip": None, "chip_blocked_by": "no"}
+    end = {"choices": [{"delta": {}, "finish_reason": "stop"}], "intaglio": {"choices": [told]}}
+    body = "".join(f"data: {json.dumps(each, ensure_ascii=False)}\n\n" for each in [*chunks, end])
     page.route("**/v1/chat/completions", lambda route: route.fulfill(
         body=f"{body}data: [DONE]\n\n".encode(), content_type="text/event-stream"))  # fmt: skip
     page.click("#fresh")
@@ -372,8 +386,5 @@ def test_by_keys_alone_and_at_a_phones_width(visit, url):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id"))
     assert {"prompt", "send", "most", "temperature"} <= reached
-    unnamed = page.evaluate(
-        """[...document.querySelectorAll('button, input, select, textarea')].filter((each) =>
-        !each.textContent.trim() && !each.labels?.length && !each.ariaLabel).map((each) => each.id)"""
-    )
+    unnamed = page.evaluate(UNNAMED)
     assert unnamed == []

@@ -1,10 +1,10 @@
-"""The page's files and ``/page.json``: whole in themselves, nothing from elsewhere, both languages."""
+"""The page's files and ``/page.json``: nothing from elsewhere, both languages."""
 
 import asyncio
 import json
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -27,14 +27,14 @@ TEXTS = {path: made.decode() for path, made in page_files().items()}
 
 
 @pytest.fixture(scope="module")
-def served(made_home, tmp_path_factory) -> Iterator[Served]:
+def served(made_home, tmp_path_factory) -> Served:
     home, folder = made_home(128), tmp_path_factory.mktemp("adapter")
     package = open_package(home / "chip")
     write_peft(folder / "peft", random_factors(open_checkpoint(home / "tiny").architecture))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INTAGLIO_CACHE", str(folder / "cache"))
         adapter = open_adapter(package, f"lists={folder / 'peft'}", model=str(home / "tiny"))
-    yield Served(package, [adapter], threads=1)
+    return Served(package, [adapter], threads=1)
 
 
 def get(served: Served, *paths: str, keys: tuple[str, ...] = (), **headers: str):
@@ -159,7 +159,7 @@ def test_the_chips_pace_is_the_plans(served, facts):
 def test_between_its_places_the_pace_is_nearly_a_straight_line(served, facts):
     """The page draws one; its clock must not be off by what a person could tell."""
     rows, plan = facts["chip"]["pace"]["chip"], served.package.plan
-    for low, high in zip(rows[1:], rows[2:], strict=False):
+    for low, high in pairwise(rows[1:]):
         place = (low["prompt_tokens"] + high["prompt_tokens"]) // 2
         share = (place - low["prompt_tokens"]) / (high["prompt_tokens"] - low["prompt_tokens"])
         made = modelled(plan, place, 2, Sampling())

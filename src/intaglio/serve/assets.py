@@ -1,4 +1,4 @@
-"""The page's files: plain HTML, CSS and JavaScript that ask nobody but the server they came from."""
+"""The page's files: plain HTML, CSS and JavaScript that ask nobody but their server."""
 
 import hashlib
 from collections.abc import Mapping

@@ -16,6 +16,7 @@ from intaglio.serve.beside import beside
 from intaglio.serve.guard import encoded
 from intaglio.serve.served import Served
 
+
 def add_page(app: FastAPI, served: Served) -> None:
     """Add the page, its files and ``/page.json`` to an application."""
     for path in page_files():

@@ -118,28 +118,31 @@ export class Player {
 
 /**
  * Play a source on both sides until it ends or `signal` stops it.
- * `frame`: called with each frame; resolves to whether it had to wait for the twin.
+ *
+ * `frame`: called with each frame and how it is played: "before", not yet; "live", as it is made;
+ * "after" it was made; "paused", live but stood still. Resolves to that.
  */
 export function race(source, players, signal, frame) {
   return new Promise((resolve) => {
     let time = 0;
     let before = null;
-    let waited = false;
+    let how = "before";
     const tick = (now) => {
-      if (signal.aborted) return resolve(waited);
+      if (signal.aborted) return resolve(how);
       if (before === null && !ready(source, players)) {
-        frame(false);
+        frame(how);
         return requestAnimationFrame(tick);
       }
+      if (how === "before") how = source.ended ? "after" : "live";
       if (before !== null) time += (now - before) / 1000;
       before = now;
       const waits = players.map((player) => player.play(source, time));
       if (waits.includes(true)) {
-        waited = true;
+        how = "paused";
         before = null; // the clock stands until there is more
       }
-      frame(true);
-      if (players.every((player) => player.done)) return resolve(waited);
+      frame(how);
+      if (players.every((player) => player.done)) return resolve(how);
       requestAnimationFrame(tick);
     };
     requestAnimationFrame(tick);

@@ -116,10 +116,11 @@ export class Talk {
     const path = chat ? "v1/chat/completions" : "v1/completions";
     const reading = this.read(source, path, fields, signal);
     reading.catch(() => inner.abort());
-    const waited = await race(source, players, inner.signal, (playing) => this.progress(source, playing));
+    const frame = (how) => this.progress(source, how);
+    const how = await race(source, players, inner.signal, frame);
     await reading;
     signal.throwIfAborted();
-    this.finish(source, players, waited);
+    this.finish(source, players, how);
     return source;
   }
 
@@ -132,23 +133,21 @@ export class Talk {
     source.end();
   }
 
-  progress(source, playing) {
-    if (!playing) this.say("making", { tokens: source.tokens });
-    else if (!source.ended) this.say("live", {});
-    else this.say("replaying", { tokens: source.tokens, rate: source.rate });
+  progress(source, how) {
+    const word = { before: "making", after: "replaying" }[how] ?? "live";
+    this.say(word, { tokens: source.tokens, rate: source.rate });
   }
 
-  finish(source, players, waited) {
+  finish(source, players, how) {
     const [left, right] = players.map((player) => player.length(source));
-    const key = waited ? "made_paused" : "made_done";
-    this.say(key, { tokens: source.tokens, rate: source.rate });
+    const word = { live: "made_live", paused: "made_paused" }[how] ?? "made_after";
+    this.say(word, { tokens: source.tokens, rate: source.rate });
     const said = this.told;
     this.told = () => {
       said();
       const names = { left: seconds(left), right: seconds(right) };
-      const word = left <= right ? "sooner" : "later";
-      const by_times = times(left <= right ? right / left : left / right);
-      by("verdict").textContent = say(word, { ...names, times: by_times });
+      const ratio = times(left <= right ? right / left : left / right);
+      by("verdict").textContent = say(left <= right ? "sooner" : "later", { ...names, times: ratio });
     };
     this.told();
   }

@@ -61,7 +61,11 @@ const WORDS = {
     "Generated first, {tokens} tokens at {rate}/s here (measured, {engine}); now replayed at each side’s pace",
     "先に生成:{tokens} トークン、この機械で {rate}/秒(実測、{engine})。いま両側の速さで再生中",
   ],
-  made_done: [
+  made_live: [
+    "{tokens} tokens, shown as the twin made them: {rate}/s here (measured, {engine})",
+    "{tokens} トークン。ツインの生成と同時に表示:この機械で {rate}/秒(実測、{engine})",
+  ],
+  made_after: [
     "{tokens} tokens, generated at {rate}/s here (measured, {engine}) and replayed at each side’s pace",
     "{tokens} トークン。この機械で {rate}/秒で生成(実測、{engine})し、両側の速さで再生",
   ],
