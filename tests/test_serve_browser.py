@@ -125,7 +125,7 @@ def visit(browser) -> Iterator[Callable[..., Any]]:
 
 def opened(page: Any) -> Any:
     """The page, once it knows its chip."""
-    page.wait_for_function("document.querySelector('#version').textContent !== ''")
+    page.wait_for_selector("#version:not(:empty)")
     return page
 
 
@@ -144,7 +144,7 @@ def send(page: Any, prompt: str, most: int = 24) -> None:
 
 
 def done(page: Any) -> None:
-    page.wait_for_function("document.querySelector('#verdict').textContent !== ''")
+    page.wait_for_selector("#verdict:not(:empty)")
     assert page.is_hidden("#alert")
 
 
@@ -207,9 +207,9 @@ def test_the_other_side_takes_its_time(visit, url):
 def test_stop(visit, url):
     page = opened(visit(url))
     send(page, "the list", 200)
-    page.wait_for_function("document.querySelector('[data-side=gpu] .said')?.textContent")
+    page.wait_for_selector("[data-side=gpu] .said:not(:empty)")
     page.keyboard.press("Escape")
-    page.wait_for_function("document.querySelector('#made').textContent === 'Stopped'")
+    page.wait_for_selector("#made:text-is('Stopped')")
     shown = said(page, "gpu")
     time.sleep(0.3)
     assert said(page, "gpu") == shown
@@ -321,7 +321,7 @@ def test_code_is_completed(visit, url):
     page.fill("#source", "the li")
     page.press("#source", "End")
     page.keyboard.type("s")
-    page.wait_for_function("document.querySelector('.ghost')?.textContent")
+    page.wait_for_selector(".ghost", state="attached")
     ghost = page.text_content(".ghost")
     assert page.input_value("#source") == "the lis"
     assert page.text_content("#mirror") == f"the lis{ghost}\n"
@@ -329,7 +329,7 @@ def test_code_is_completed(visit, url):
     page.keyboard.press("Escape")
     assert page.query_selector(".ghost") is None
     page.keyboard.type("t")
-    page.wait_for_function("document.querySelector('.ghost')?.textContent")
+    page.wait_for_selector(".ghost", state="attached")
     ghost = page.text_content(".ghost")
     page.keyboard.press("Tab")
     assert page.input_value("#source") == f"the list{ghost}"
@@ -346,7 +346,7 @@ def test_an_agents_chain(visit, url):
     page.fill("#steps", "3")
     page.fill("#step-seconds", "1.2")  # more tokens than the context holds: several calls
     page.press("#step-seconds", "Enter")
-    page.wait_for_function("document.querySelector('#chain-verdict').textContent")
+    page.wait_for_selector("#chain-verdict:not(:empty)")
     rails = page.query_selector_all("#lines .rail")
     assert [len(rail.query_selector_all("i.done")) for rail in rails] == [3, 3, 3]
     total = page.text_content(".line.gpu .total")

@@ -220,10 +220,8 @@ export class Agent {
       if ("time" in told) told.time = clock(told.time);
       by("chain-made").textContent = say(word, told);
       if (word !== "chain_done") return;
-      const [chip, gpu] = [this.whole("chip"), this.whole("gpu")];
-      const ratio = times(chip < gpu ? gpu / chip : chip / gpu);
-      const sides = { left: seconds(chip), right: seconds(gpu), times: ratio };
-      by("chain-verdict").textContent = say(chip <= gpu ? "sooner" : "later", sides);
+      const sides = [this.whole("chip"), this.whole("gpu")];
+      by("chain-verdict").textContent = this.state.verdict(...sides);
     };
     this.told();
   }

@@ -13,7 +13,7 @@ const FIRST = `import os
 
 def read_lines(path):
     with open(path) as file:
-        `;
+`;
 
 export class Code {
   constructor(state) {

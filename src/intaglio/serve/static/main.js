@@ -4,7 +4,7 @@ import { Agent } from "./agent.js";
 import * as api from "./api.js";
 import { Code } from "./code.js";
 import { badge, by, element } from "./dom.js";
-import { large, number } from "./figures.js";
+import { large, number, seconds, times } from "./figures.js";
 import { chipPace, machinePace, referencePace } from "./pace.js";
 import { Talk } from "./talk.js";
 import { apply, choose, language, say } from "./words.js";
@@ -42,12 +42,24 @@ const state = {
     const values = { rate: number(rate.value), source: rate.source, year: rate.year ?? "", title: reference.title };
     const published = machine.counted === "published";
     let origin = say(published ? "origin_published" : "origin_ceiling", { ...values, bits: number(reference.bits_per_weight) });
-    const ratio = reference.parameters / model.parameters;
-    if (state.own && (ratio > 1.2 || ratio < 0.8)) {
+    if (state.unlike) {
       const sizes = { size: large(model.parameters), other: large(reference.parameters) };
       origin += ` ${say("other_model", { ...sizes, title: reference.title })}`;
     }
     return { title: machine.title, grade: published ? "published" : "derived", origin };
+  },
+
+  /** Whether the sides are of models that differ in size: then the comparison says so. */
+  get unlike() {
+    const ratio = state.facts.reference.parameters / state.facts.model.parameters;
+    return state.own && (ratio > 1.2 || ratio < 0.8);
+  },
+
+  /** What a comparison of the sides comes to, in seconds. */
+  verdict(left, right) {
+    const ratio = times(left <= right ? right / left : left / right);
+    const values = { left: seconds(left), right: seconds(right), times: ratio };
+    return say(left <= right ? "sooner" : "later", values) + (state.unlike ? say("unlike") : "");
   },
 
   /** Show what went wrong, or that nothing is wrong any more. */

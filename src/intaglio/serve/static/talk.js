@@ -2,12 +2,14 @@
 
 import * as api from "./api.js";
 import { by } from "./dom.js";
-import { number, seconds, times } from "./figures.js";
+import { number } from "./figures.js";
 import { Player, Source, race } from "./race.js";
 import { Side } from "./side.js";
 import { say } from "./words.js";
 
 const MOST = 256;
+const QUESTION = "Explain in one paragraph why the sky is blue.";
+const BEGINNING = "import os\n\ndef read_lines(path):\n";
 
 export class Talk {
   constructor(state) {
@@ -38,8 +40,9 @@ export class Talk {
     by("most").max = model.context;
     by("fresh").hidden = !model.chat;
     by("tab-talk").dataset.word = model.chat ? "chat" : "completion";
-    by("prompt").value = model.chat ? "Explain in one paragraph why the sky is blue." : "import os\n\n\ndef read_lines(path):\n";
-    if (model.chat) by("temperature").value = 0.2;
+    by("prompt").value = model.chat ? QUESTION : BEGINNING;
+    by("temperature").value = model.chat ? 0.2 : 0.7;
+    by("talk").classList.toggle("plain", !model.chat);
   }
 
   /** Say everything again, in the language of now and for what is chosen now. */
@@ -145,9 +148,7 @@ export class Talk {
     const said = this.told;
     this.told = () => {
       said();
-      const names = { left: seconds(left), right: seconds(right) };
-      const ratio = times(left <= right ? right / left : left / right);
-      by("verdict").textContent = say(left <= right ? "sooner" : "later", { ...names, times: ratio });
+      by("verdict").textContent = this.state.verdict(left, right);
     };
     this.told();
   }

@@ -2,10 +2,10 @@
 
 const WORDS = {
   skip: ["To the page’s work", "本文へ"],
-  title: ["Feel the speed of silicon that is the model", "モデルそのものであるシリコンの速さを体感する"],
+  title: ["The model is the chip. Feel its speed.", "モデルがそのままチップに。その速さを体感。"],
   lead: [
-    "{model}, {size} parameters. Its tokens are the chip’s own integers, computed by its bit-exact twin; the pace is the chip’s, and beside it another machine’s.",
-    "{model}、{size} パラメータ。トークンはビット単位で一致するツインが計算したチップ自身の整数演算の結果。速さはチップのもの、隣は別の機械のもの。",
+    "{model}, {size} parameters. Its tokens are the chip’s own integers, computed here by its exact twin; the pace is the chip’s, and beside it another machine’s.",
+    "{model}、{size} パラメータ。トークンはチップと完全に一致するツインがここで計算し、速さはチップのもの、隣は別の機械のものです。",
   ],
   loading: ["Planning the chips to compare with: some seconds, once.", "比較するチップを計画中。初回だけ数秒かかります。"],
   language: ["Language", "言語"],
@@ -75,6 +75,7 @@ const WORDS = {
   ],
   stopped: ["Stopped", "停止しました"],
   sooner: ["The chip is done {times} sooner: {left} against {right}.", "チップは {times} 速く完了:{left} 対 {right}。"],
+  unlike: [" The models differ in size.", "モデルの大きさは異なります。"],
   later: ["The chip is done {times} later: {left} against {right}.", "チップの完了は {times} 遅い:{left} 対 {right}。"],
   code_help: [
     "Type, pause, and what may follow appears in grey. Tab takes it, Esc drops it; without grey text Tab moves on.",
