@@ -193,6 +193,7 @@ export class Agent {
     rail.setAttribute("role", "img");
     const label = { title, steps: this.steps.length, whole: seconds(whole) };
     rail.setAttribute("aria-label", say("line_label", label));
+    rail.classList.toggle("narrow", whole / scale < 0.01 * this.steps.length);
     let start = 0;
     for (const step of this.steps) {
       const bar = element("i", time >= start + step[side] && time > 0 ? "done" : "");
