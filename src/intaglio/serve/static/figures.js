@@ -36,12 +36,12 @@ export function joules(value) {
 
 /** How many times: 530×. */
 export function times(value) {
-  return `${number(value, value < 10 ? 2 : 3)}×`;
+  const text = number(value, value < 10 ? 2 : 3);
+  return language() === "ja" ? `${text} 倍` : `${text}×`;
 }
 
-/** A count in words' units: 1.4 M, 8.0 G. */
+/** A count in the language's own large units: 1.38M, 138万. */
 export function large(value) {
-  const scales = [[1e9, "G"], [1e6, "M"]];
-  const found = scales.find(([scale]) => value >= scale);
-  return found ? `${number(value / found[0], 3)} ${found[1]}` : number(value);
+  const options = { notation: "compact", maximumSignificantDigits: 3 };
+  return new Intl.NumberFormat(language(), options).format(value);
 }
