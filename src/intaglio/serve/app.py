@@ -48,6 +48,7 @@ def make_app(served: Served, *, keys: Sequence[str] = (), most_bytes: int = MOST
 
     app = FastAPI(title="Intaglio", version=__version__, docs_url=None, redoc_url=None,
                   lifespan=life)  # fmt: skip
+    add_page(app, served)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Exception, _failed)
@@ -65,7 +66,6 @@ def make_app(served: Served, *, keys: Sequence[str] = (), most_bytes: int = MOST
     ):
         app.add_api_route(path, answer, methods=["POST"], response_model=None)
         bodies[path] = kind
-    add_page(app, served)
     _describe(app, bodies)
     return Guard(app, keys, served.metrics)
 
