@@ -26,22 +26,31 @@ const state = {
     const { facts } = state;
     if (!state.own) {
       const { reference } = facts;
-      const rate = number(reference.tokens_per_second.value);
-      const origin = say("origin_reference", { ...reference, rate });
+      const { value, low, high } = reference.tokens_per_second;
+      const figures = { rate: number(value), low: number(low), high: number(high) };
+      const values = { ...reference, ...figures, ...ticks(reference.clock) };
+      const origin = say("origin_reference", values);
       return { title: say("in_silicon", reference), grade: "modelled", origin };
     }
     const { target, clock } = facts.chip;
-    const values = { target, clock: `${number(clock.value / 1e9)} GHz`, grade: say(word(clock)) };
-    return { title: say("this_chip", { model: state.model }), grade: "modelled", origin: say("origin_chip", values) };
+    const values = { target, ...ticks(clock) };
+    const title = say("this_chip", { model: state.model });
+    return { title, grade: "modelled", origin: say("origin_chip", values) };
   },
 
   get right() {
     const { machine, facts } = state;
     const rate = machine.tokens_per_second;
     const { reference, model } = facts;
-    const values = { rate: number(rate.value), source: rate.source, year: rate.year ?? "", title: reference.title };
+    const values = {
+      rate: number(rate.value),
+      source: rate.source,
+      year: rate.year ?? "",
+      title: reference.title,
+      bits: number(reference.bits_per_weight),
+    };
     const published = machine.counted === "published";
-    let origin = say(published ? "origin_published" : "origin_ceiling", { ...values, bits: number(reference.bits_per_weight) });
+    let origin = say(published ? "origin_published" : "origin_ceiling", values);
     if (state.unlike) {
       const sizes = { size: large(model.parameters), other: large(reference.parameters) };
       origin += ` ${say("other_model", { ...sizes, title: reference.title })}`;
@@ -75,8 +84,10 @@ const state = {
 const talk = new Talk(state);
 const views = [talk, new Code(state), new Agent(state)];
 
-function word({ grade }) {
-  return grade === "assumed" ? "grade_assumed" : "grade_published";
+/** A clock, and how far it can be trusted. */
+function ticks({ value, grade }) {
+  const word = { assumed: "assumed", "published claim": "published" }[grade] ?? "derived";
+  return { clock: `${number(value / 1e9)} GHz`, grade: say(`grade_${word}`) };
 }
 
 /** Say everything in the language of now. */
@@ -85,8 +96,10 @@ function show() {
   for (const code of ["en", "ja"]) by(code).setAttribute("aria-pressed", language() === code);
   if (state.problem) state.trouble(state.problem);
   const { facts } = state;
-  by("lead").textContent = facts ? say("lead", { model: facts.model.name, size: large(facts.model.parameters) }) : say("loading");
+  by("lead").textContent = say("loading");
   if (!facts) return;
+  const { name, parameters } = facts.model;
+  by("lead").textContent = say("lead", { model: name, size: large(parameters) });
   by("version").textContent = `Intaglio ${facts.version} · ${facts.model.hash.slice(0, 12)}`;
   const { reference } = facts;
   fill(by("pace"), [
@@ -129,7 +142,8 @@ async function open() {
   const { facts } = state;
   state.model = facts.model.name;
   state.machine = facts.machines.find((each) => each.name === facts.machine);
-  fill(by("model"), [facts.model.name, ...facts.model.adapters].map((name) => [name, name]), state.model);
+  const names = [facts.model.name, ...facts.model.adapters];
+  fill(by("model"), names.map((name) => [name, name]), state.model);
   fill(by("machine"), facts.machines.map((each) => [each.name, each.title]), facts.machine);
   document.title = `${facts.model.name} · Intaglio`;
   talk.open();

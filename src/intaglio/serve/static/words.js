@@ -40,8 +40,8 @@ const WORDS = {
     "このチップの計画の正確なサイクル数を、ターゲット {target} のクロック {clock}（{grade}）で換算。利用者一人。",
   ],
   origin_reference: [
-    "{rate} tokens/s: exact cycles of the planned chip of {title}, {process}, one user. The text is still this model’s.",
-    "{rate} トークン/秒：{title} の計画チップ（{process}）の正確なサイクル数、利用者一人。テキストはこのモデルのもの。",
+    "{rate} tokens/s ({low} to {high}): exact cycles of the planned chip of {title}, {process}, at {clock} ({grade}); one user. The text is still this model’s.",
+    "{rate} トークン/秒（{low} から {high}）：{title} の計画チップ（{process}）の正確なサイクル数を {clock}（{grade}）で換算。利用者一人。テキストはこのモデルのもの。",
   ],
   origin_published: [
     "{rate} tokens/s, one user of {title}: {source}, {year}.",
