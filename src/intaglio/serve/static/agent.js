@@ -32,6 +32,7 @@ export class Agent {
 
   /** Say everything again. */
   show() {
+    if (!this.state.facts) return;
     const { left, right } = this.state;
     const count = by("steps").valueAsNumber || 0;
     const rate = this.state.machine.tokens_per_second.value;
@@ -58,7 +59,8 @@ export class Agent {
     this.steps = [];
     this.clock = 0;
     this.told = () => {};
-    for (const id of ["chain-made", "chain-verdict", "steps-said", "lines"]) by(id).replaceChildren();
+    const shown = ["chain-made", "chain-verdict", "steps-said", "lines"];
+    for (const id of shown) by(id).replaceChildren();
   }
 
   async run() {

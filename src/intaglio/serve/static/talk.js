@@ -108,7 +108,8 @@ export class Talk {
     const input = chat ? { messages: this.messages } : { prompt };
     const ids = await api.tokenize({ model, ...input }, signal);
     const most = Math.max(Math.min(by("most").valueAsNumber, this.room(ids.length)), 1);
-    const fields = { model, ...input, max_tokens: most, temperature: by("temperature").valueAsNumber };
+    const temperature = by("temperature").valueAsNumber;
+    const fields = { model, ...input, max_tokens: most, temperature };
     for (const side of this.sides) side.begin(prompt);
     by("verdict").textContent = "";
     const source = new Source(ids.length);
