@@ -47,8 +47,8 @@ def serve(
 ) -> None:
     """Serve a chip's twin by OpenAI's API: completions, chats, their streams and logprobs.
 
-    Ctrl-C ends it: answers that run have ten seconds to end. What is supported, and what is
-    refused: docs/serve.md.
+    A browser at its address shows the chip's speed beside a GPU's. Ctrl-C ends it: answers that
+    run have ten seconds to end. What is supported, and what is refused: docs/serve.md.
     """
     if not 0 <= port < 1 << 16:
         raise BadInput(f"port must be from 0 to 65535, not {port}")
@@ -68,8 +68,9 @@ def serve(
         note("no --api-key: whoever reaches this address can use it")
 
     def ready() -> None:
-        say(f"{served.name} at {url_of(listening)}/v1 on the twin ({served.twin.engine})")
-        say("Ctrl-C stops it")
+        url = url_of(listening)
+        say(f"{served.name} at {url}/v1 on the twin ({served.twin.engine})")
+        say(f"{url} in a browser shows its speed; Ctrl-C stops it")
 
     run(make_app(served, keys=keys), served.engine, listening, ready)
 

@@ -16,6 +16,7 @@ from intaglio.serve.answer import Answer
 from intaglio.serve.chat import Chat
 from intaglio.serve.completion import Completion
 from intaglio.serve.guard import Guard, encoded, refusal
+from intaglio.serve.page import add_page
 from intaglio.serve.protocol import (
     ChatRequest,
     CompletionRequest,
@@ -47,6 +48,7 @@ def make_app(served: Served, *, keys: Sequence[str] = (), most_bytes: int = MOST
 
     app = FastAPI(title="Intaglio", version=__version__, docs_url=None, redoc_url=None,
                   lifespan=life)  # fmt: skip
+    add_page(app, served)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Exception, _failed)

@@ -11,10 +11,11 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from intaglio.serve.assets import page_files
 from intaglio.serve.metrics import Metrics
 from intaglio.serve.refusal import Refused, failed
 
-OPEN = frozenset(("/health", "/version", "/metrics"))  # no key is needed
+OPEN = frozenset(("/health", "/version", "/metrics", *page_files()))  # no key is needed
 
 log = logging.getLogger("intaglio.serve")
 
