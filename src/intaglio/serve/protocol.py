@@ -22,7 +22,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "parallel_tool_calls": (True, False),
     "repetition_penalty": (1,),
-    "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "skip_special_tokens": (True,),
     "store": (False,),
@@ -36,6 +35,7 @@ MOST_CHOICES = 128
 MOST_PROMPTS = 1024
 MOST_STOPS = 16
 MOST_LOGPROBS = 20
+MOST_TOOLS = 128
 
 Asked = TypeVar("Asked", bound="Strict")
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
@@ -54,6 +54,48 @@ class StreamOptions(Strict):
 
     include_usage: bool = False
     include_obfuscation: Literal[False] = False
+
+
+class Schema(Strict):
+    """A JSON schema; ``strict`` or not, the answer follows it."""
+
+    schema_: dict[str, Any] = Field(alias="schema", default={})
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Strict):
+    """The form of an answer. ``regex``: its ``value``, a pattern that matches all of the answer."""
+
+    type: Literal["text", "json_object", "json_schema", "regex"]
+    json_schema: Schema | None = None
+    value: str | None = None
+
+    @model_validator(mode="after")
+    def _what_the_type_needs(self) -> "ResponseFormat":
+        for kind, value in (("json_schema", self.json_schema), ("regex", self.value)):
+            if (self.type == kind) != (value is not None):
+                needed = "json_schema" if kind == "json_schema" else "value"
+                word = "needs" if self.type == kind else "has no"
+                raise ValueError(f"type {self.type} {word} {needed}")
+        return self
+
+
+class StructuredOutputs(Strict):
+    """The form of an answer, as vLLM's clients ask for it: one of these."""
+
+    json_: dict[str, Any] | None = Field(alias="json", default=None)
+    regex: str | None = None
+    choice: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1)
+    json_object: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "StructuredOutputs":
+        given = [self.json_, self.regex, self.choice, self.json_object]
+        if sum(value is not None for value in given) != 1:
+            raise ValueError("give one of json, regex, choice, json_object")
+        return self
 
 
 class Generation(Strict):
@@ -76,6 +118,8 @@ class Generation(Strict):
     frequency_penalty: Penalty = 0.0
     logit_bias: dict[str, Bias] = {}
     ignore_eos: bool = False
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -87,6 +131,20 @@ class Generation(Strict):
         if self.stream_options and not self.stream:
             raise ValueError("stream_options are only for a stream")
         return self
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "Generation":
+        if self.formed and self.structured_outputs and self.response_format:
+            raise ValueError("give response_format or structured_outputs, one of them")
+        if self.formed and self.ignore_eos:
+            raise ValueError("ignore_eos and a form of the answer exclude each other")
+        return self
+
+    @property
+    def formed(self) -> bool:
+        """Whether the answer must be of a form."""
+        text = self.response_format is None or self.response_format.type == "text"
+        return not text or self.structured_outputs is not None
 
     @property
     def usage_wanted(self) -> bool:
@@ -123,29 +181,118 @@ class TextPart(Strict):
     text: str
 
 
-class Message(Strict):
-    """One message of a chat. ``developer`` is another word for ``system``."""
+class Function(Strict):
+    """A function that the model may call. ``parameters``: the JSON schema of its arguments."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: list[TextPart]
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] = {"type": "object", "properties": {}}
+    strict: bool | None = None
+
+
+class Tool(Strict):
+    """A tool: a function."""
+
+    type: Literal["function"] = "function"
+    function: Function
+
+
+class FunctionName(Strict):
+    """A function by its name."""
+
+    name: str
+
+
+class NamedTool(Strict):
+    """The one tool that must be called."""
+
+    type: Literal["function"] = "function"
+    function: FunctionName
+
+
+class Called(Strict):
+    """A function with its arguments, a JSON object as text."""
+
+    name: str
+    arguments: str
+
+    @field_validator("arguments")
+    @classmethod
+    def _object(cls, value: str) -> str:
+        try:
+            found = json.loads(value, parse_constant=_no_number)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise ValueError("must be a JSON object as text")
+        return value
+
+
+class ToolCall(Strict):
+    """A call that the model made in an earlier turn."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: Called
+    index: int | None = None  # some clients keep it from a stream
+
+
+class Message(Strict):
+    """One message of a chat. ``developer`` is another word for ``system``.
+
+    The model's own may hold ``tool_calls``; what came of one is a message of the role ``tool``.
+    """
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: list[TextPart] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _nothing_absent(cls, value: Any) -> Any:
-        return without_nulls(value, keep=("content",))
+        dropped = ("refusal", "function_call", "annotations", "audio", "reasoning_content")
+        if not isinstance(value, dict):
+            return value
+        kept = without_nulls(value, keep=("content",))
+        # of an answer that a client sends back: empty
+        return {name: x for name, x in kept.items() if name not in dropped or x not in ([], "")}
 
     @field_validator("content", mode="before")
     @classmethod
     def _parts(cls, value: Any) -> Any:
-        if not isinstance(value, str | list):
+        if value is not None and not isinstance(value, str | list):
             raise ValueError("must be a text or a list of text parts")
         return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
+    @model_validator(mode="after")
+    def _of_its_role(self) -> "Message":
+        if self.content is None and not self.tool_calls:
+            raise ValueError("content must be a text or a list of text parts")
+        if self.tool_calls is not None and self.role != "assistant":
+            raise ValueError("only an assistant's message has tool_calls")
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            raise ValueError("a message of the role tool has a tool_call_id, and no other has one")
+        return self
+
     @property
-    def plain(self) -> dict[str, str]:
-        """As a chat template takes it."""
-        role = "system" if self.role == "developer" else self.role
-        return {"role": role, "content": "".join(part.text for part in self.content)}
+    def plain(self) -> dict[str, Any]:
+        """As a chat template takes it: arguments as objects, which is what templates print."""
+        found: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role}
+        found["content"] = "".join(part.text for part in self.content or ())
+        if self.name is not None:
+            found["name"] = self.name
+        if self.tool_call_id is not None:
+            found["tool_call_id"] = self.tool_call_id
+        if self.tool_calls:
+            found["tool_calls"] = [
+                {"id": call.id, "type": "function",
+                 "function": {"name": call.function.name,
+                              "arguments": json.loads(call.function.arguments)}}
+                for call in self.tool_calls
+            ]  # fmt: skip
+        return found
 
 
 class ChatRequest(Generation):
@@ -156,6 +303,38 @@ class ChatRequest(Generation):
     max_tokens: Annotated[int | None, Field(ge=1)] = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] = 0
+    tools: list[Tool] = Field(default=[], max_length=MOST_TOOLS)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool = True
+
+    @model_validator(mode="after")
+    def _which_tools(self) -> "ChatRequest":
+        names = [tool.function.name for tool in self.tools]
+        if len(set(names)) < len(names):
+            raise ValueError("tools must have names that differ")
+        choice = self.tool_choice
+        if choice == "required" and not names:
+            raise ValueError("tool_choice required needs tools")
+        if isinstance(choice, NamedTool) and choice.function.name not in names:
+            raise ValueError(f"tool_choice: there is no tool {choice.function.name[:64]!r}")
+        if self.callable and self.formed:
+            raise ValueError("a form of the answer excludes tools, but with tool_choice none")
+        if self.callable and self.ignore_eos:
+            raise ValueError("ignore_eos and tools exclude each other")
+        return self
+
+    @property
+    def callable(self) -> list[Function]:
+        """The functions that may be called."""
+        return [] if self.tool_choice == "none" else [tool.function for tool in self.tools]
+
+    @property
+    def forced(self) -> list[Function]:
+        """The functions of which one must be called, if any must."""
+        if isinstance(self.tool_choice, NamedTool):
+            name = self.tool_choice.function.name
+            return [each for each in self.callable if each.name == name]
+        return self.callable if self.tool_choice == "required" else []
 
     @model_validator(mode="after")
     def _which_limit(self) -> "ChatRequest":
@@ -172,18 +351,30 @@ class ChatRequest(Generation):
         return self.max_completion_tokens or self.max_tokens
 
 
+class EmbeddingsRequest(Strict):
+    """``/v1/embeddings``, which is refused."""
+
+    model: str
+    input: str | list[str] | list[int] | list[list[int]]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int | None, Field(ge=1)] = None
+
+
 class TokenizeRequest(Strict):
     """``/tokenize``: a text, or a chat as its template lays it out."""
 
     model: str | None = None
     prompt: str | None = None
     messages: list[Message] | None = None
+    tools: list[Tool] = Field(default=[], max_length=MOST_TOOLS)
     add_special_tokens: bool = True
 
     @model_validator(mode="after")
     def _either(self) -> "TokenizeRequest":
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give prompt or messages, one of them")
+        if self.messages is None and self.tools:
+            raise ValueError("tools are of messages")
         if self.messages is not None and not self.add_special_tokens:
             raise ValueError("add_special_tokens is of a prompt; a chat's template has its own")
         return self
