@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -12,6 +13,14 @@ from intaglio.flow.package import Package
 from intaglio.serve.app import make_app
 from intaglio.serve.served import Served
 
+WITH_TOOLS = (
+    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}{% endfor %}"
+    "<tool_call><|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
+    "{% for call in message.tool_calls or [] %}{{ call.function | tojson }}{% endfor %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""A chat template as Hermes' and Qwen's, but shorter."""
 HELLO = [{"role": "user", "content": "hello"}]
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 Test = Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]
@@ -22,12 +31,18 @@ def run(
     adapters: Sequence[NamedAdapter],
     test: Test,
     limits: dict[str, Any] | None = None,
+    template: str | None = None,
     **options: Any,
 ) -> None:
-    """Run a test against a server; ``limits`` of the engine, and the app's options by name."""
+    """Run a test against a server; ``limits`` of the engine, and the app's options by name.
+
+    ``template``: a chat template in place of the chip's.
+    """
 
     async def main() -> None:
         served = Served(package, adapters, threads=1, **(limits or {}))
+        if template is not None:
+            served.tokenizer = replace(served.tokenizer, chat_template=template)
         app = make_app(served, **options)
         served.engine.start()
         transport = httpx.ASGITransport(app)

@@ -90,6 +90,15 @@ def url_of(made: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def config_of(app: Any) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
+        app, http=Connection, log_config=None, access_log=False, lifespan="on", ws="none",
+        server_header=False, timeout_graceful_shutdown=int(GRACE) + 5,
+        timeout_keep_alive=MOST_IDLE, h11_max_incomplete_event_size=MOST_HEAD,
+    )  # fmt: skip
+
+
 def serve(app: Any, engine: Engine, made: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until a signal comes. One line for every request goes to stderr."""
     shown = logging.StreamHandler(sys.stderr)
@@ -98,10 +107,5 @@ def serve(app: Any, engine: Engine, made: socket.socket, ready: Callable[[], Non
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [shown], False
         logger.setLevel(level)
-    config = uvicorn.Config(
-        app, http=Connection, log_config=None, access_log=False, lifespan="on", ws="none",
-        server_header=False, timeout_graceful_shutdown=int(GRACE) + 5,
-        timeout_keep_alive=MOST_IDLE, h11_max_incomplete_event_size=MOST_HEAD,
-    )  # fmt: skip
     many_files()
-    Server(config, engine, ready).run(sockets=[made])
+    Server(config_of(app), engine, ready).run(sockets=[made])
