@@ -113,8 +113,7 @@ def test_openai_calls_a_tool_and_tells_what_came_of_it(client):
 
 def test_openai_hears_what_is_wrong(client, url):
     with pytest.raises(openai.BadRequestError, match="is no grammar that is supported"):
-        schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}}
-        client.chat.completions.create(**fields(response_format=schema))
+        client.chat.completions.create(**fields(extra_body={"structured_outputs": {"regex": "("}}))
     with pytest.raises(openai.BadRequestError, match="only tokens and logits leave"):
         client.embeddings.create(model="chip", input="a")
     with pytest.raises(openai.NotFoundError, match="is not served here"):
@@ -195,7 +194,8 @@ def command(words: list[str], more: dict[str, str]) -> str:
     """What a program of this environment prints."""
     program = str(Path(sys.executable).with_name(words[0]))
     done = subprocess.run(
-        [program, *words[1:]], capture_output=True, text=True, timeout=300, env={**os.environ, **more}
+        [program, *words[1:]], capture_output=True, text=True, timeout=300,
+        env={**os.environ, **more},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout

@@ -37,7 +37,7 @@ def test_keys(ask):
 
 def test_a_fault_is_one_line_in_the_log_and_none_of_the_clients(ask, monkeypatch, caplog):
     async def test(client: httpx.AsyncClient) -> None:
-        monkeypatch.setattr(Completion, "begin", lambda served, asked: 1 // 0)
+        monkeypatch.setattr(Completion, "begin", lambda *_: 1 // 0)
         response = await client.post(COMPLETIONS, json={"model": "chip", "prompt": "a"})
         assert response.status_code == 500
         assert response.json()["error"]["type"] == "server_error"

@@ -1,7 +1,7 @@
 """The application: routes, bodies in, objects and streams out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from intaglio import __version__
 from intaglio.serve.answer import Answer
 from intaglio.serve.chat import Chat
 from intaglio.serve.completion import Completion
+from intaglio.serve.description import describe
 from intaglio.serve.guard import CLIENT, Guard, encoded, refusal
 from intaglio.serve.protocol import (
     ChatRequest,
@@ -73,7 +74,7 @@ def make_app(served: Served, *, keys: Sequence[str] = (), most_bytes: int = MOST
     ):
         app.add_api_route(path, answer, methods=["POST"], response_model=None)
         bodies[path] = kind
-    _describe(app, bodies)
+    describe(app, bodies, bool(keys))
     return Guard(app, keys, served.metrics)
 
 
@@ -250,22 +251,3 @@ async def _no_route(request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     return refusal(failed())
-
-
-def _describe(app: FastAPI, bodies: dict[str, type[Strict]]) -> None:
-    """Put the bodies that are read here into the application's OpenAPI."""
-    inner: Callable[[], dict[str, Any]] = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema:
-            return app.openapi_schema
-        found = inner()
-        schemas = found.setdefault("components", {}).setdefault("schemas", {})
-        for path, kind in bodies.items():
-            schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas.update(schema.pop("$defs", {}))
-            content = {"application/json": {"schema": schema}}
-            found["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
-        return found
-
-    app.openapi = openapi
