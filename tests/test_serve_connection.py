@@ -20,7 +20,7 @@ HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def served(made_home) -> Callable[[], Served]:
-    package = open_package(Path(made_home(128)) / "chip")
+    package = open_package(Path(made_home(4096)) / "chip")
     return lambda: Served(package, threads=1)
 
 
@@ -56,7 +56,7 @@ def test_a_head_that_never_ends(served, monkeypatch, sent):
 
 def test_an_answer_that_nobody_takes(served, monkeypatch, caplog):
     monkeypatch.setattr(connection, "MOST_SECONDS", 0.5)
-    body = {"model": "chip", "prompt": ["x" * 100] * 1000, "echo": True, "max_tokens": 0, "n": 60}
+    body = {"model": "chip", "prompt": ["x" * 4000] * 20, "echo": True, "max_tokens": 0, "n": 100}
     sent, chip = json.dumps(body).encode(), served()
     monkeypatch.setattr(chip.engine, "check_room", lambda *_: None)  # nothing is generated
     with caplog.at_level("INFO", "intaglio.serve"), live(chip) as url, connect(url, 4096) as made:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intaglio.serve.protocol import Function
+from intaglio.serve.message import Function
 from intaglio.serve.refusal import Refused
 from intaglio.serve.tools import HERMES, LLAMA, Call, Dialect, call_id, dialect_of
 

@@ -22,12 +22,12 @@ from intaglio.serve.protocol import (
     CompletionRequest,
     DetokenizeRequest,
     EmbeddingsRequest,
-    Strict,
     TokenizeRequest,
     parse,
 )
 from intaglio.serve.refusal import Refused, failed
 from intaglio.serve.served import Served, aside
+from intaglio.serve.strict import Strict
 from intaglio.serve.tools import check_messages, dialect_of
 
 MOST_BYTES = 4 << 20

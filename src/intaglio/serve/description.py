@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from intaglio.serve.guard import OPEN
-from intaglio.serve.protocol import Strict
+from intaglio.serve.strict import Strict
 
 ERROR = {
     "type": "object",

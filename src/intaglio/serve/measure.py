@@ -58,7 +58,8 @@ class Load:
         for name in ("requests", "prompt", "tokens"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} must be at least 1, not {getattr(self, name)}")
-        if (self.rate is not None and self.rate <= 0) or (self.together or 1) < 1:
+        slow = self.rate is not None and not self.rate > 0
+        if slow or (self.together is not None and self.together < 1):
             raise BadInput("rate and concurrency must be positive")
 
 

@@ -7,9 +7,11 @@ what happens anyway (``NEUTRAL``), or it only labels the request (``LABELS``).
 import json
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from intaglio.serve.message import Function, Message, NamedTool, Tool
 from intaglio.serve.refusal import Refused
+from intaglio.serve.strict import Strict, no_number, without_nulls
 
 LABELS = frozenset(("metadata", "prompt_cache_key", "safety_identifier", "user"))
 NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -41,12 +43,6 @@ Asked = TypeVar("Asked", bound="Strict")
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 64)]
-
-
-class Strict(BaseModel):
-    """Only the fields that are named, each of its own type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class StreamOptions(Strict):
@@ -116,7 +112,7 @@ class Generation(Strict):
     stream_options: StreamOptions | None = None
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
-    logit_bias: dict[str, Bias] = {}
+    logit_bias: dict[str, Bias] = Field(default={})
     ignore_eos: bool = False
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
@@ -172,127 +168,6 @@ class CompletionRequest(Generation):
         if self.max_tokens == 0 and not self.echo:
             raise ValueError("max_tokens must be at least 1 without echo")
         return self
-
-
-class TextPart(Strict):
-    """A part of a message's content; the chip reads text only."""
-
-    type: Literal["text"]
-    text: str
-
-
-class Function(Strict):
-    """A function that the model may call. ``parameters``: the JSON schema of its arguments."""
-
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
-    description: str | None = None
-    parameters: dict[str, Any] = {"type": "object", "properties": {}}
-    strict: bool | None = None
-
-
-class Tool(Strict):
-    """A tool: a function."""
-
-    type: Literal["function"] = "function"
-    function: Function
-
-
-class FunctionName(Strict):
-    """A function by its name."""
-
-    name: str
-
-
-class NamedTool(Strict):
-    """The one tool that must be called."""
-
-    type: Literal["function"] = "function"
-    function: FunctionName
-
-
-class Called(Strict):
-    """A function with its arguments, a JSON object as text."""
-
-    name: str
-    arguments: str
-
-    @field_validator("arguments")
-    @classmethod
-    def _object(cls, value: str) -> str:
-        try:
-            found = json.loads(value, parse_constant=_no_number)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            raise ValueError("must be a JSON object as text")
-        return value
-
-
-class ToolCall(Strict):
-    """A call that the model made in an earlier turn."""
-
-    id: str
-    type: Literal["function"] = "function"
-    function: Called
-    index: int | None = None  # some clients keep it from a stream
-
-
-class Message(Strict):
-    """One message of a chat. ``developer`` is another word for ``system``.
-
-    The model's own may hold ``tool_calls``; what came of one is a message of the role ``tool``.
-    """
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: list[TextPart] | None = None
-    name: str | None = None
-    tool_calls: list[ToolCall] | None = None
-    tool_call_id: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_absent(cls, value: Any) -> Any:
-        dropped = ("refusal", "function_call", "annotations", "audio", "reasoning_content")
-        if not isinstance(value, dict):
-            return value
-        kept = without_nulls(value, keep=("content",))
-        # of an answer that a client sends back: empty
-        return {name: x for name, x in kept.items() if name not in dropped or x not in ([], "")}
-
-    @field_validator("content", mode="before")
-    @classmethod
-    def _parts(cls, value: Any) -> Any:
-        if value is not None and not isinstance(value, str | list):
-            raise ValueError("must be a text or a list of text parts")
-        return [{"type": "text", "text": value}] if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _of_its_role(self) -> "Message":
-        if self.content is None and not self.tool_calls:
-            raise ValueError("content must be a text or a list of text parts")
-        if self.tool_calls is not None and self.role != "assistant":
-            raise ValueError("only an assistant's message has tool_calls")
-        if (self.tool_call_id is not None) != (self.role == "tool"):
-            raise ValueError("a message of the role tool has a tool_call_id, and no other has one")
-        return self
-
-    @property
-    def plain(self) -> dict[str, Any]:
-        """As a chat template takes it: arguments as objects, which is what templates print."""
-        found: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role}
-        found["content"] = "".join(part.text for part in self.content or ())
-        if self.name is not None:
-            found["name"] = self.name
-        if self.tool_call_id is not None:
-            found["tool_call_id"] = self.tool_call_id
-        if self.tool_calls:
-            found["tool_calls"] = [
-                {"id": call.id, "type": "function",
-                 "function": {"name": call.function.name,
-                              "arguments": json.loads(call.function.arguments)}}
-                for call in self.tool_calls
-            ]  # fmt: skip
-        return found
 
 
 class ChatRequest(Generation):
@@ -390,7 +265,7 @@ class DetokenizeRequest(Strict):
 def parse(kind: type[Asked], body: bytes) -> Asked:
     """A request's body, checked. Raises :class:`Refused` with one sentence."""
     try:
-        value = json.loads(body, parse_constant=_no_number)
+        value = json.loads(body, parse_constant=no_number)
     except (ValueError, RecursionError) as error:
         raise Refused(f"the body must be JSON: {_short(error)}", code="invalid_json") from None
     if not isinstance(value, dict):
@@ -399,13 +274,6 @@ def parse(kind: type[Asked], body: bytes) -> Asked:
         return kind.model_validate(_meant(kind, without_nulls(value)))
     except ValidationError as error:
         raise _refusal(error) from None
-
-
-def without_nulls(value: Any, keep: tuple[str, ...] = ()) -> Any:
-    """An object without its nulls, which mean as much as nothing."""
-    if not isinstance(value, dict):
-        return value
-    return {name: item for name, item in value.items() if item is not None or name in keep}
 
 
 def _meant(kind: type[Strict], value: dict[str, Any]) -> dict[str, Any]:
@@ -437,10 +305,6 @@ def _refusal(error: ValidationError) -> Refused:
     where = ".".join(str(part)[:100] for part in first["loc"])
     said = first["msg"].removeprefix("Value error, ")
     return Refused(f"{where}: {said}" if where else said, param=where or None)
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is not a number of JSON")
 
 
 def _short(value: Any) -> str:

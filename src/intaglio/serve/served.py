@@ -19,8 +19,9 @@ from intaglio.serve.batch import Work
 from intaglio.serve.engine import Engine
 from intaglio.serve.grammar import Grammar, Grammars
 from intaglio.serve.host import ONE, HostSampling
+from intaglio.serve.message import Function, Message
 from intaglio.serve.metrics import Metrics
-from intaglio.serve.protocol import Function, Generation, Message
+from intaglio.serve.protocol import Generation
 from intaglio.serve.refusal import Refused, too_long
 from intaglio.serve.tools import described
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from intaglio.serve.grammar import Grammar, Grammars, quoted
-from intaglio.serve.protocol import Function, Message
+from intaglio.serve.message import Function, Message
 from intaglio.serve.refusal import Refused
 from intaglio.serve.speech import begun
 
