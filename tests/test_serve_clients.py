@@ -161,7 +161,7 @@ def test_the_llm_command(client, url, tmp_path):
 @pytest.mark.peer
 def test_lm_evals_perplexity_is_that_of_evaluate(home, package, url, tmp_path):
     """The text's first token is what lm-eval begins with, for nothing predicts it."""
-    evaluated = evaluate_package(package, TEXT, model=str(home / "tiny"), window=4096)
+    evaluated = evaluate_package(package, TEXT, model=str(home / "tiny"), window=2048)
     first, *_ = package.tokenizer.encode(TEXT)
     rest = TEXT.removeprefix(package.tokenizer.decode([first]))
     (tmp_path / "text.jsonl").write_text(json.dumps({"text": rest}) + "\n")
@@ -175,7 +175,7 @@ def test_lm_evals_perplexity_is_that_of_evaluate(home, package, url, tmp_path):
     model = {
         "model": "chip", "base_url": f"{url}/v1/completions", "num_concurrent": 1,
         "tokenizer": str(home / "chip" / "tokenizer"), "tokenizer_backend": "huggingface",
-        "max_length": 4095, "custom_prefix_token_id": first, "tokenized_requests": True,
+        "max_length": 2047, "custom_prefix_token_id": first, "tokenized_requests": True,
     }  # fmt: skip
     words = ["lm_eval", "run", "--model", "local-completions", "--tasks", "tiny",
              "--model_args", ",".join(f"{name}={value}" for name, value in model.items()),

@@ -56,7 +56,7 @@ def test_a_head_that_never_ends(served, monkeypatch, sent):
 
 def test_an_answer_that_nobody_takes(served, monkeypatch, caplog):
     monkeypatch.setattr(connection, "MOST_SECONDS", 0.5)
-    body = {"model": "chip", "prompt": ["x" * 4000] * 20, "echo": True, "max_tokens": 0, "n": 100}
+    body = {"model": "chip", "prompt": ["x" * 2000] * 40, "echo": True, "max_tokens": 0, "n": 100}
     sent, chip = json.dumps(body).encode(), served()
     monkeypatch.setattr(chip.engine, "check_room", lambda *_: None)  # nothing is generated
     with caplog.at_level("INFO", "intaglio.serve"), live(chip) as url, connect(url, 4096) as made:

@@ -114,7 +114,8 @@ WRONG_CHATS = [
      "response_format: type json_schema needs json_schema"),
     ({"response_format": {"type": "text", "value": "a"}},
      "response_format: type text has no value"),
-    ({"structured_outputs": {}}, "structured_outputs: give one of json, regex, choice, json_object"),
+    ({"structured_outputs": {}},
+     "structured_outputs: give one of json, regex, choice, json_object"),
     ({"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
 ]  # fmt: skip
 
