@@ -143,10 +143,10 @@ def modelled(
         for tokens in (count, 1)
     )
     away = host_seconds(plan, own.clock) if host else None
-    wait = away["seconds_per_token"] if away else 0.0
-    seconds, prefill = cycles / own.clock + count * wait, first / own.clock + wait
-    rate = (count - 1) / (seconds - prefill) if count > 1 else 1 / seconds
-    joules = modelled_energy(plan, prompt, count, seconds * own.clock)
+    wait = away["seconds_per_token"] * own.clock if away else 0  # cycles that pass, of a token
+    total, decode = cycles + count * wait, cycles - first + (count - 1) * wait
+    rate = (count - 1) / decode if count > 1 else 1 / total
+    joules = modelled_energy(plan, prompt, count, total)
     return {
         "grade": "modelled",
         "target": own.name,
@@ -154,10 +154,10 @@ def modelled(
         "adapter_rank_assumed": assumed,
         "cycles": cycles,
         "clock_hz": own.clock,
-        "seconds": seconds,
-        "prefill_seconds": prefill,
-        "decode_seconds": seconds - prefill,
-        "tokens_per_second": rate,
+        "seconds": total / own.clock,
+        "prefill_seconds": (first + wait) / own.clock,
+        "decode_seconds": decode / own.clock,
+        "tokens_per_second": rate * own.clock,
         "joules": joules,
         "joules_blocked_by": None
         if joules is not None
