@@ -1,6 +1,7 @@
 """The server's own OpenAPI, and random requests made from it: none is a fault of the server."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,10 +44,12 @@ def test_schemathesis_finds_no_fault(made_home, tmp_path):
             "-H", f"Authorization: Bearer {KEY}", "--max-examples", "25", "--seed", "1",
             "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,"
             "response_schema_conformance,ignored_auth", "--phases", "examples,coverage,fuzzing",
-            "--max-time", "150", "--generation-database", "none", "--no-color",
+            "--max-time", "60", "--generation-database", "none", "--no-color",
         ]  # fmt: skip
         done = subprocess.run(
             words, cwd=tmp_path, capture_output=True, text=True, timeout=600, env=dict(os.environ)
         )
     assert done.returncode == 0, done.stdout[-6000:]
-    assert "No issues found" in done.stdout
+    tried = re.findall(r"(\d+) passed", done.stdout)
+    assert tried
+    assert int(tried[-1]) >= 50
