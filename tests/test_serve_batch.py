@@ -60,6 +60,11 @@ def tokens(events: list[Event]) -> list[int]:
     return [event.token for event in events if isinstance(event, Said)]
 
 
+def reason_of(event: Event) -> str | None:
+    assert isinstance(event, Said | Read)
+    return event.reason
+
+
 def test_together_as_alone(twin, monkeypatch):
     works = dict(enumerate(random_works(24)))
     alone = {key: run(Batch(twin), {key: work})[key] for key, work in works.items()}
@@ -96,9 +101,9 @@ def test_why_it_ends(twin):
         events = run(Batch(twin), {0: end})[0]
         first = said.index(said[4])
         assert tokens(events) == said[: first + 1]
-        assert [event.reason for event in events] == [None] * first + ["stop"]
+        assert [reason_of(event) for event in events] == [None] * first + ["stop"]
     length = run(Batch(twin), {0: Work((9,), 3, Sampling())})[0]
-    assert [event.reason for event in length] == [None, None, "length"]
+    assert [reason_of(event) for event in length] == [None, None, "length"]
 
 
 def test_the_prompts_probabilities(twin, monkeypatch):

@@ -57,7 +57,8 @@ class Read:
     reason: str | None
 
 
-Event = Said | Read | Refused
+Step = Said | Read
+Event = Step | Refused
 
 
 @dataclass(eq=False)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from intaglio.serve.batch import Batch, Event, Work
+from intaglio.serve.batch import Batch, Event, Step, Work
 from intaglio.serve.queue import Queue
 from intaglio.serve.refusal import Refused, failed
 from intaglio.twin import Twin
@@ -23,17 +23,17 @@ class Ticket:
     """One sequence's events, in order. ``close`` ends the sequence, wherever it is."""
 
     def __init__(self, close: Callable[["Ticket"], None]) -> None:
-        self._events: asyncio.Queue[Event | Refused] = asyncio.Queue()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._close = close
 
-    async def next(self) -> Event:
+    async def next(self) -> Step:
         """The next event. Raises :class:`Refused` where the sequence could not go on."""
         event = await self._events.get()
         if isinstance(event, Refused):
             raise event
         return event
 
-    def put(self, event: Event | Refused) -> None:
+    def put(self, event: Event) -> None:
         """Add an event."""
         self._events.put_nowait(event)
 
@@ -148,7 +148,7 @@ class Engine:
                 self._dropped.append(key)
                 self._wake.notify()
 
-    def _deliver(self, events: Sequence[tuple[int, Event | Refused]]) -> None:
+    def _deliver(self, events: Sequence[tuple[int, Event]]) -> None:
         """In the event loop: hand events to whom they are for."""
         for key, event in events:
             ticket = self._tickets.get(key)
@@ -202,6 +202,6 @@ class Engine:
             coming.append((key, work))
         return coming
 
-    def _tell(self, events: Sequence[tuple[int, Event | Refused]]) -> None:
+    def _tell(self, events: Sequence[tuple[int, Event]]) -> None:
         if self._loop and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._deliver, events)

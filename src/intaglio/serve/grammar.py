@@ -9,13 +9,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from llguidance import (
+    LLMatcher,
+    LLParserLimits,
+    LLTokenizer,
+    TokenizerWrapper,
+)
 
 from intaglio.checkpoint.tokenizer import Tokenizer
 from intaglio.serve.refusal import Refused
 
 # JSON as models write it on one line; without blanks at will, which a model could repeat for ever
-LAYOUT = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
+LAYOUT: Any = {
+    "item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False,
+}  # fmt: skip
 LARGEST = 64 << 10  # characters of a grammar
 LIMITS = LLParserLimits(initial_lexer_fuel=1_000_000, max_grammar_size=100_000,
                         max_lexer_states=50_000, verbose_errors=False)  # fmt: skip

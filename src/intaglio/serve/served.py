@@ -183,9 +183,11 @@ class Served:
     async def grammars(self) -> Grammars:
         """What makes grammars of the vocabulary; made when first asked for."""
         async with self._making:
-            if self._grammars is None:
-                self._grammars = await aside(Grammars, self.tokenizer, self.twin.vocabulary)
-            return self._grammars
+            found = self._grammars
+            if found is None:
+                found = await aside(Grammars, self.tokenizer, self.twin.vocabulary)
+                self._grammars = found
+            return found
 
     async def form(self, asked: Generation) -> Grammar | None:
         """What an answer must be like, if anything is asked for."""
