@@ -9,12 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from llguidance import (
-    LLMatcher,
-    LLParserLimits,
-    LLTokenizer,
-    TokenizerWrapper,
-)
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from intaglio.checkpoint.tokenizer import Tokenizer
 from intaglio.serve.refusal import Refused
