@@ -51,7 +51,10 @@ def test_any_walk_is_json_of_the_schema(seed):
     assert len(found["sizes"]) <= 3
 
 
-@given(st.integers(0, 1 << 32), st.sampled_from([r"[a-c]{2,5}\d", r"(the|12)( the){0,3}", "é{3}"]))
+@given(
+    st.integers(0, 1 << 32),
+    st.sampled_from([r"[a-c]{2,5}\d", r"(the|12)( the){0,3}", "é{3}", "a/b\n?"]),
+)
 @settings(max_examples=30, deadline=None)
 def test_any_walk_matches_the_pattern(seed, pattern):
     text, whole = walk(GRAMMARS.regex(pattern, "x"), seed)

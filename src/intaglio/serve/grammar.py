@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, regex_to_lark
 
 from intaglio.checkpoint.tokenizer import Tokenizer
 from intaglio.serve.refusal import Refused
@@ -58,8 +58,8 @@ class Grammars:
         return self._made(LLMatcher.grammar_from_json_schema(dict(schema), overrides=LAYOUT), param)
 
     def regex(self, pattern: str, param: str) -> "Grammar":
-        """A text that a regular expression matches, all of it."""
-        return self._made(LLMatcher.grammar_from_regex(pattern), param)
+        r"""A text that a regular expression matches, all of it; ``\d`` is 0 to 9."""
+        return self.lark(f"start: /{regex_to_lark(pattern, use_ascii='d')}/", param)
 
     def choice(self, texts: Sequence[str], param: str) -> "Grammar":
         """One of the texts."""
