@@ -252,3 +252,22 @@ def test_on_a_process_it_takes_energy(package):
     token = made.power["dynamic_millijoule"].number * 1e-3
     leakage = made.power["leakage_w"].number
     assert short["joules"] == pytest.approx(8 * token + leakage * short["seconds"])
+
+
+def test_what_host_sampling_takes(package):
+    """The chip's cycles, and for every token the host's time."""
+    plan = package.plan
+    own, host = modelled(plan, 4, 5, Sampling()), modelled(plan, 4, 5, Sampling(), host=True)
+    waits = host.pop("host")
+    away = waits["seconds_per_token"]
+    parts = ("link_seconds", "round_trip_seconds", "choice_seconds")
+    assert away == pytest.approx(sum(waits[name] for name in parts))
+    assert waits["round_trip_seconds"] == 1e-6
+    assert host["cycles"] == Schedule(plan).host_run(4, 5)
+    assert host["seconds"] == pytest.approx(host["cycles"] / host["clock_hz"] + 5 * away)
+    assert host["prefill_seconds"] + host["decode_seconds"] == pytest.approx(host["seconds"])
+    assert host["tokens_per_second"] == pytest.approx(4 / host["decode_seconds"])
+    assert set(host) == set(own)
+    assert "host" not in own
+    one = modelled(plan, 4, 1, Sampling(), host=True)
+    assert one["tokens_per_second"] == pytest.approx(1 / one["seconds"])

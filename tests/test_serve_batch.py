@@ -60,6 +60,11 @@ def tokens(events: list[Event]) -> list[int]:
     return [event.token for event in events if isinstance(event, Said)]
 
 
+def reason_of(event: Event) -> str | None:
+    assert isinstance(event, Said | Read)
+    return event.reason
+
+
 def test_together_as_alone(twin, monkeypatch):
     works = dict(enumerate(random_works(24)))
     alone = {key: run(Batch(twin), {key: work})[key] for key, work in works.items()}
@@ -96,9 +101,9 @@ def test_why_it_ends(twin):
         events = run(Batch(twin), {0: end})[0]
         first = said.index(said[4])
         assert tokens(events) == said[: first + 1]
-        assert [event.reason for event in events] == [None] * first + ["stop"]
+        assert [reason_of(event) for event in events] == [None] * first + ["stop"]
     length = run(Batch(twin), {0: Work((9,), 3, Sampling())})[0]
-    assert [event.reason for event in length] == [None, None, "length"]
+    assert [reason_of(event) for event in length] == [None, None, "length"]
 
 
 def test_the_prompts_probabilities(twin, monkeypatch):
@@ -146,3 +151,40 @@ def test_more_at_once_where_it_is_quick(twin, monkeypatch):
     monkeypatch.setattr(batch_module, "ROWS", 10)
     batch.add(1, Work(tuple(range(50)), 9, Sampling()))
     assert len(batch.round()) == 1  # a prompt does not wait for many tokens of others
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_a_prompt_is_read_once_for_all_its_choices(twin, monkeypatch, scored):
+    """Whoever leads, and where it ends: the others say what they would alone."""
+    monkeypatch.setattr(batch_module, "ROWS", 10)
+    host = HostSampling(logprobs=1, prompt=True) if scored else None
+    ids = tuple(range(40, 75))
+    works = {i: Work(ids, 9, Sampling.of(1.0, seed=i), host=host) for i in range(5)}
+    alone = {key: run(Batch(twin), {key: work})[key] for key, work in works.items()}
+    rows, step = [], twin.step
+
+    def counted(sequences: Any, *more: Any) -> Any:
+        rows.append(len(sequences))
+        return step(sequences, *more)
+
+    monkeypatch.setattr(twin, "step", counted)
+    assert run(Batch(twin), works) == alone
+    together = sum(rows)
+    # in host sampling mode every token is a row too, the last of a prompt for each choice
+    assert together == (len(ids) - 1 + 5 + 5 * 8 if scored else len(ids) - 1)
+    for left in range(1, 4):  # the leader goes, its prompt half read; the next leads
+        rows.clear()
+        batch, events = Batch(twin), {key: [] for key in works}
+        for key, work in works.items():
+            batch.add(key, work)
+        for number in range(100):
+            if number and number <= left:
+                batch.drop(number - 1)
+            for key, event in batch.round():
+                events[key].append(event)
+            if not batch.running:
+                break
+        assert {key: events[key] for key in range(left, 5)} == {
+            key: alone[key] for key in range(left, 5)
+        }
+        assert sum(rows) <= together + 2 * left

@@ -130,3 +130,19 @@ def test_everybody_hears_of_the_end(twin, slow):
         assert refused.value.status == 503
 
     served(twin, test, most_running=2)
+
+
+def test_a_place_is_kept_for_who_has_none(twin, slow):
+    async def test(engine: Engine) -> None:
+        many = engine.submit([LONG] * 15, "many")
+        with pytest.raises(Refused, match=r"^14 sequences wait already; try again later$"):
+            engine.submit([LONG], "many")
+        (one,) = engine.submit([SHORT], "one")
+        found = asyncio.gather(*map(all_of, many), return_exceptions=True)
+        assert len(await all_of(one)) == 4
+        assert engine.waiting >= 12  # it did not wait for them
+        for ticket in many:
+            ticket.close()
+        found.cancel()
+
+    served(twin, test, most_running=1, most_waiting=16)

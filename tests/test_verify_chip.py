@@ -205,6 +205,23 @@ def test_the_host_gets_every_logit(chip):
         assert sim.settle() == []
 
 
+@pytest.mark.parametrize("shape", ["plain", "mixed"])
+def test_host_sampling_takes_the_planned_cycles(build, shape):
+    """But for those in which the chip waits for the host's next token."""
+    chip = build(shape)
+    with Simulation(chip.executable, chip.rom, deadline=DEADLINE) as sim:
+        sim.configure(0, host=True)
+        sim.send(0, PROMPT)
+        taken = [sim.logits().cycle - sim.accepted[0].cycle]
+        for position in range(len(PROMPT), len(PROMPT) + 4):
+            before = len(sim.accepted)
+            sim.send(0, [7], position)
+            taken.append(sim.logits().cycle - sim.accepted[before].cycle)
+    schedule = Schedule(chip.plan)
+    planned = [schedule.host_run(len(PROMPT), count) for count in range(1, 6)]
+    assert [sum(taken[: count + 1]) for count in range(5)] == planned
+
+
 def test_a_stop_token_ends_generation(plain):
     tokens = record(plain.model, [Request(PROMPT, 8)])[0]
     with Simulation(plain.executable, plain.rom, deadline=DEADLINE) as sim:

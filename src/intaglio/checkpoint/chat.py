@@ -25,22 +25,24 @@ class _Raised(Exception):
 
 def render(
     template: str,
-    messages: Sequence[dict[str, str]],
+    messages: Sequence[dict[str, Any]],
     add_generation_prompt: bool,
     *,
     named: dict[str, str],
     clock: Callable[[], datetime],
+    tools: Sequence[dict[str, Any]] = (),
 ) -> str:
     """Render ``messages``, each with ``role`` and ``content``, by a chat template.
 
-    ``named``: texts of special tokens by name. ``clock`` answers ``strftime_now``.
+    ``named``: texts of special tokens by name. ``clock`` answers ``strftime_now``. ``tools``: what
+    the model may call, as OpenAI's clients describe it.
     """
     check_messages(messages)
     try:
         return _compile(template).render(
             messages=list(messages),
             add_generation_prompt=add_generation_prompt,
-            tools=None,
+            tools=list(tools) or None,
             documents=None,
             strftime_now=lambda form: clock().strftime(form),
             **named,
@@ -53,14 +55,17 @@ def render(
         ) from None
 
 
-def check_messages(messages: Sequence[dict[str, str]]) -> None:
-    """Refuse a message without role and content, and any value that is not text."""
+def check_messages(messages: Sequence[dict[str, Any]]) -> None:
+    """Refuse a message without role and content, and any value that is not text, but for
+    ``tool_calls``."""
     for number, message in enumerate(messages):
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
             raise BadInput(f"message {number} must be an object with a role and a content")
         for key, value in message.items():
-            if type(value) is not str:
-                raise BadInput(f"message {number}: {key} must be text, not {type(value).__name__}")
+            kind, name = (list, "a list") if key == "tool_calls" else (str, "text")
+            if type(value) is not kind:
+                found = type(value).__name__
+                raise BadInput(f"message {number}: {key} must be {name}, not {found}")
 
 
 @lru_cache(maxsize=8)

@@ -111,19 +111,27 @@ class Tokenizer:
         return TextStream(self, special)
 
     def render_chat(
-        self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True
+        self,
+        messages: Sequence[dict[str, Any]],
+        add_generation_prompt: bool = True,
+        tools: Sequence[dict[str, Any]] = (),
     ) -> str:
         """Lay out a conversation as the model was trained on it; encode it with ``special``."""
         if self.chat_template is None:
             raise BadInput("the model has no chat template", hint="use completion instead of chat")
         return render(
-            self.chat_template, messages, add_generation_prompt, named=self.named, clock=self.clock
-        )
+            self.chat_template, messages, add_generation_prompt, named=self.named,
+            clock=self.clock, tools=tools,
+        )  # fmt: skip
 
     def encode_chat(
-        self, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True
+        self,
+        messages: Sequence[dict[str, Any]],
+        add_generation_prompt: bool = True,
+        tools: Sequence[dict[str, Any]] = (),
     ) -> list[int]:
-        """Render and encode a conversation; a control token named in a message stays plain text.
+        """Render and encode a conversation; a control token named in a message or a tool stays
+        plain text.
 
         Without such a name the result is ``encode(render_chat(messages), special=True)``.
         """
@@ -133,14 +141,21 @@ class Tokenizer:
         names = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
         control = re.compile(names or "(?!)")
 
-        def guard(text: str) -> str:
-            return control.sub(rf"{left}\g<0>{right}", re.sub(f"[{MARKS}]", "", text))
+        def guard(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {guard(key): guard(item) for key, item in value.items()}
+            if isinstance(value, list):
+                return [guard(item) for item in value]
+            if not isinstance(value, str):
+                return value
+            return control.sub(rf"{left}\g<0>{right}", re.sub(f"[{MARKS}]", "", value))
 
         guarded = [
             {key: value if key == "role" else guard(value) for key, value in message.items()}
             for message in messages
         ]
-        parts = re.split(f"([{MARKS}])", self.render_chat(guarded, add_generation_prompt))
+        text = self.render_chat(guarded, add_generation_prompt, guard(list(tools)))
+        parts = re.split(f"([{MARKS}])", text)
         ids, special = [], True
         for part in parts:
             if part in (left, right):

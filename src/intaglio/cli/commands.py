@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from intaglio import __version__
-from intaglio.cli import market, masks, plan, report, serve
+from intaglio.cli import bench, market, masks, plan, report, serve
 from intaglio.cli.screen import bars, fail, note, say, waiting, write, write_json
 from intaglio.errors import BadInput, IntaglioError
 from intaglio.golden.sample import Sampling
@@ -512,56 +512,6 @@ def evaluate(
     say(f"  growth {values['growth_percent']:+.2f} %  ({values['seconds']:.0f} s)")
 
 
-def numbers(text: str, option: str) -> list[int]:
-    """Integers from ``1,2,4``."""
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise BadInput(f"{option} must be integers with commas between, not {text!r}") from None
-
-
-@app.command(epilog="Example: intaglio bench chips/bundled --batch 1,8 --threads 1,2")
-def bench(
-    chip: Chip,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="Lengths of prompts.")] = "512",
-    tokens: Annotated[str, typer.Option("--tokens", "-n", help="Lengths generated.")] = "128",
-    batch: Annotated[str, typer.Option("--batch", "-b", help="Sequences together.")] = "1",
-    threads: Annotated[
-        str, typer.Option("--threads", "-t", help="Numbers of threads; default all processors.")
-    ] = "",
-    repetitions: Annotated[int, typer.Option("--repetitions", "-r", help="Runs of each.")] = 5,
-    json_output: Json = False,
-) -> None:
-    """How fast the twin is here: prompt (pp) and generation (tg), as llama-bench measures."""
-    from intaglio.flow.bench import bench_package
-    from intaglio.flow.package import open_package
-
-    package = open_package(chip)
-    with bars() as progress:
-        values = bench_package(
-            package,
-            prompts=numbers(prompt, "--prompt"),
-            generated=numbers(tokens, "--tokens"),
-            batches=numbers(batch, "--batch"),
-            threads=numbers(threads, "--threads"),
-            repetitions=repetitions,
-            progress=progress,
-        )
-    if json_output:
-        write_json(values)
-        return
-    say(
-        f"{values['engine']}: {values['weight_bytes'] / 1e6:,.1f} MB of weights, "
-        f"{values['sequence_bytes'] / 1e6:,.1f} MB per sequence"
-    )
-    say("test    batch  threads     tokens/s")
-    for row in values["tests"]:
-        say(
-            f"{row['test']:<7} {row['batch']:5}  {row['threads']:7}  "
-            f"{row['tokens_per_second']:11,.0f} ± {row['sd']:,.0f}"
-        )
-
-
 @app.command(epilog="Example: intaglio demo")
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the chip goes.")] = Path(
@@ -608,4 +558,5 @@ def demo(
 report.add(app)
 masks.add(app)
 serve.add(app)
+bench.add(app)
 market.add(app)

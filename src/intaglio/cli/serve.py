@@ -31,19 +31,31 @@ def serve(
     ] = None,
     adapter: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=DIR, a PEFT LoRA folder, or c-headers; repeat it."),
+        typer.Option(
+            envvar="INTAGLIO_ADAPTER", help="NAME=DIR, a PEFT LoRA folder, or c-headers; repeat it."
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="The model's name; default: the package's.")
+        str | None,
+        typer.Option(envvar="INTAGLIO_NAME", help="The model's name; default: the package's."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="The float checkpoint, which adapters are quantized beside.")
+        str | None,
+        typer.Option(
+            envvar="INTAGLIO_MODEL",
+            help="The float checkpoint, which adapters are quantized beside.",
+        ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="Threads of the twin; default all processors.")
+        int | None,
+        typer.Option(envvar="INTAGLIO_THREADS", help="Threads of the twin; default all."),
     ] = None,
-    max_running: Annotated[int, typer.Option(help="Sequences that run together.")] = 64,
-    max_waiting: Annotated[int, typer.Option(help="Sequences that may wait for them.")] = 1024,
+    max_running: Annotated[
+        int, typer.Option(envvar="INTAGLIO_MAX_RUNNING", help="Sequences that run together.")
+    ] = 64,
+    max_waiting: Annotated[
+        int, typer.Option(envvar="INTAGLIO_MAX_WAITING", help="Sequences that may wait for them.")
+    ] = 1024,
 ) -> None:
     """Serve a chip's twin by OpenAI's API: completions, chats, their streams and logprobs.
 

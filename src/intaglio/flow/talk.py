@@ -11,12 +11,14 @@ from intaglio.flow.adapters import NamedAdapter, open_adapter
 from intaglio.flow.engines import Source, check_engine, open_source
 from intaglio.flow.package import Package
 from intaglio.flow.progress import Progress, silent
+from intaglio.golden.number import LOGIT
 from intaglio.golden.sample import Sampling
 from intaglio.plan.chip import ChipPlan
 from intaglio.plan.process import is_process, process
 from intaglio.plan.schedule import Schedule, User
 from intaglio.plan.target import target
 from intaglio.quantity import numbers
+from intaglio.silicon import market
 
 
 class Talk:
@@ -116,23 +118,36 @@ class Talk:
 
 
 def modelled(
-    plan: ChipPlan, prompt: int, count: int, sampling: Sampling, rank: int = 0
+    plan: ChipPlan,
+    prompt: int,
+    count: int,
+    sampling: Sampling,
+    rank: int = 0,
+    *,
+    host: bool = False,
 ) -> dict[str, Any]:
     """What ``count`` tokens after a prompt take on the chip, from the plan's exact cycles.
 
     ``prefill_seconds``: to the first token; ``tokens_per_second``: of the tokens after it.
     ``rank``: of the adapter that is on, or 0; a chip without room for it counts as if it had been
-    compiled with it.
+    compiled with it. ``host``: in host sampling mode, whose waiting is an object of its own.
     """
     assumed = rank > plan.adapter_rank
     if assumed:
         plan = replace(plan, adapter_rank=rank)
     own, schedule = target(plan.target), Schedule(plan)
-    cycles = schedule.run([User(prompt, count, sampling, adapted=rank > 0)])
-    first = schedule.run([User(prompt, 1, sampling, adapted=rank > 0)])
-    decode = cycles - first
-    rate = (count - 1) / decode if count > 1 else 1 / cycles
-    joules = modelled_energy(plan, prompt, count, cycles)
+    user = User(prompt, count, sampling, adapted=rank > 0)
+    cycles, first = (
+        schedule.host_run(prompt, tokens, adapted=user.adapted)
+        if host
+        else schedule.run([replace(user, generated=tokens)])
+        for tokens in (count, 1)
+    )
+    away = host_seconds(plan, own.clock) if host else None
+    wait = away["seconds_per_token"] * own.clock if away else 0  # cycles that pass, of a token
+    total, decode = cycles + count * wait, cycles - first + (count - 1) * wait
+    rate = (count - 1) / decode if count > 1 else 1 / total
+    joules = modelled_energy(plan, prompt, count, total)
     return {
         "grade": "modelled",
         "target": own.name,
@@ -140,18 +155,39 @@ def modelled(
         "adapter_rank_assumed": assumed,
         "cycles": cycles,
         "clock_hz": own.clock,
-        "seconds": cycles / own.clock,
-        "prefill_seconds": first / own.clock,
+        "seconds": total / own.clock,
+        "prefill_seconds": (first + wait) / own.clock,
         "decode_seconds": decode / own.clock,
         "tokens_per_second": rate * own.clock,
         "joules": joules,
         "joules_blocked_by": None
         if joules is not None
         else f"target {own.name} is no process: compile with --target n6, or another",
+        **({"host": away} if away else {}),
     }
 
 
-def modelled_energy(plan: ChipPlan, prompt: int, count: int, cycles: int) -> float | None:
+def host_seconds(plan: ChipPlan, clock: float) -> dict[str, Any]:
+    """What every token waits for the host in host sampling mode, where the figures are assumed.
+
+    The chip streams a beat of logits each cycle; a link that is slower holds it up by the
+    difference. Then the way there and back, and the choice.
+    """
+    x = {name: figure.number for name, figure in market.host().items()}
+    logits = plan.architecture.vocabulary
+    link = logits * LOGIT.bits / 8 / x["link_rate"]
+    held = max(link - logits / plan.beat / clock, 0.0)
+    choice = logits * x["choice"]
+    return {
+        "grade": "assumed",
+        "seconds_per_token": held + x["round_trip"] + choice,
+        "link_seconds": held,
+        "round_trip_seconds": x["round_trip"],
+        "choice_seconds": choice,
+    }
+
+
+def modelled_energy(plan: ChipPlan, prompt: int, count: int, cycles: float) -> float | None:
     """Joules of a run on the plan's process, at the values of its figures; None without one.
 
     Every position takes what a generated token does, though a prompt's skip the head.

@@ -82,6 +82,26 @@ class Schedule:
         chosen = sampler_gap(self.plan, sampling) + TOKEN_REGISTER
         return 2 * (self.beats - 1) + gaps + (columns - 1) + chosen
 
+    def streamed(self) -> int:
+        """Cycles from the head's first beat in to the last beat of logits at the port: host
+        sampling mode, the port never held up."""
+        columns = -(-self.plan.architecture.vocabulary // self.plan.beat)
+        gaps = norm_gap(self.plan) + linear_gap([self.plan.head], self.plan.beat)
+        return 2 * (self.beats - 1) + gaps + (columns - 1) + PORT_GAP
+
+    def host_run(self, prompt: int, generated: int, *, adapted: bool = False) -> int:
+        """Cycles of a run of one user in host sampling mode, those in which it waits for the host
+        left out: from every token accepted to the last beat of the logits after it."""
+        stations, entrance, done = Stations(self), 0, 0
+        for position in range(prompt):
+            entrance, done = stations.send(position, entrance, None, adapted=adapted)
+        layers = done  # of the last position: where the head begins
+        total = layers + self.streamed()
+        for position in range(prompt, prompt + generated - 1):
+            own = sum(n * self.layer(i, position, adapted=adapted) for i, n in self._alike)
+            total += EMBEDDING_GAP + own + self.streamed()
+        return total
+
     def alone(self, sampling: Sampling) -> int:
         """Cycles of a token outside the layers."""
         if sampling not in self._alone:
@@ -220,6 +240,7 @@ class Run:
 GREEDY = Sampling()
 EMBEDDING_GAP = 5
 RESIDUAL_GAP = 1
+PORT_GAP = 1  # the queue before the port
 RING = 1  # from a result to the embedding
 ROTARY_GAP = 3
 ROTARY_LATENCY = 7  # from the start to the first sine, and to the first beat after the last one

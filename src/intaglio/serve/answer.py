@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from intaglio.checkpoint.tokenizer import Tokenizer
-from intaglio.serve.batch import Read, Work
+from intaglio.serve.batch import END_OF_TEXT, WHOLE, Read, Work
 from intaglio.serve.engine import Ticket
 from intaglio.serve.host import Scored
 from intaglio.serve.protocol import Generation
@@ -55,12 +55,13 @@ class Choice:
             return Piece(self.index, read=event.scored, finish=event.reason)
         self.count += 1
         text, finish = "", event.reason
-        if finish != "stop":
+        if finish != END_OF_TEXT:
             text = self.speech.push(event.token, event.scored)
+        finish = END_OF_TEXT if finish == WHOLE else finish
         if finish and not self.speech.stopped:
             text += self.speech.finish()
         if self.speech.stopped:
-            finish = "stop"
+            finish = END_OF_TEXT
             self.ticket.close()
         scores = self.speech.scores() if text or finish else []
         return Piece(self.index, text, scores, finish)
@@ -109,14 +110,17 @@ class Answer:
         chosen: Chosen,
         prompts: Sequence[Sequence[int]],
         works: Sequence[Work],
+        client: str,
+        stops: Sequence[str] = (),
     ) -> None:
+        """``stops``: beside those that were asked for."""
         self.served, self.asked, self.chosen = served, asked, chosen
         self.prompts = [len(ids) for ids in prompts]
         needed = [work for work in works if work.count or work.host]
-        tickets = iter(served.engine.submit(needed))
+        tickets = iter(served.engine.submit(needed, client))
         self.choices = [
             Choice(index, work, next(tickets) if work.count or work.host else None,
-                   served.tokenizer, asked.stop)
+                   served.tokenizer, (*asked.stop, *stops))
             for index, work in enumerate(works)
         ]  # fmt: skip
         self.since = time.monotonic()

@@ -1,7 +1,7 @@
 """The application: routes, bodies in, objects and streams out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -15,23 +15,30 @@ from intaglio import __version__
 from intaglio.serve.answer import Answer
 from intaglio.serve.chat import Chat
 from intaglio.serve.completion import Completion
-from intaglio.serve.guard import Guard, encoded, refusal
+from intaglio.serve.description import describe
+from intaglio.serve.guard import CLIENT, Guard, encoded, refusal
 from intaglio.serve.page import add_page
 from intaglio.serve.protocol import (
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
-    Strict,
+    EmbeddingsRequest,
     TokenizeRequest,
     parse,
 )
 from intaglio.serve.refusal import Refused, failed
 from intaglio.serve.served import Served, aside
+from intaglio.serve.strict import Strict
+from intaglio.serve.tools import check_messages, dialect_of
 
 MOST_BYTES = 4 << 20
 QUICK_BYTES = 64 << 10  # a body that is read at once, in the event loop
 MOST_SECONDS = 30.0  # for a body to come
 GRACE = 10.0
+NO_EMBEDDINGS = (
+    "this model gives no embeddings: it is a causal language model engraved in a chip, of which "
+    "only tokens and logits leave; a hidden state never does"
+)
 WORDS = {404: "there is no such path here", 405: "this path has no such method"}
 
 Asked = TypeVar("Asked", bound=Strict)
@@ -53,20 +60,23 @@ def make_app(served: Served, *, keys: Sequence[str] = (), most_bytes: int = MOST
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Exception, _failed)
     routes = Routes(served, most_bytes)
-    for path, answer in {"/v1/models": routes.models, "/v1/models/{name:path}": routes.model,
-                         "/health": routes.health, "/version": routes.version,
-                         "/metrics": routes.metrics}.items():  # fmt: skip
+    for path, answer in (
+        ("/v1/models", routes.models), ("/v1/models/{name:path}", routes.model),
+        ("/tokenizer_info", routes.tokenizer_info), ("/health", routes.health),
+        ("/version", routes.version), ("/metrics", routes.metrics),
+    ):  # fmt: skip
         app.add_api_route(path, answer, response_model=None)
     bodies: dict[str, type[Strict]] = {}
     for path, answer, kind in (
         ("/v1/completions", routes.completions, CompletionRequest),
         ("/v1/chat/completions", routes.chat, ChatRequest),
+        ("/v1/embeddings", routes.embeddings, EmbeddingsRequest),
         ("/tokenize", routes.tokenize, TokenizeRequest),
         ("/detokenize", routes.detokenize, DetokenizeRequest),
     ):
         app.add_api_route(path, answer, methods=["POST"], response_model=None)
         bodies[path] = kind
-    _describe(app, bodies)
+    describe(app, bodies, bool(keys))
     return Guard(app, keys, served.metrics)
 
 
@@ -102,19 +112,36 @@ class Routes:
     async def completions(self, request: Request) -> Response:
         """The text that follows a prompt."""
         asked = await self._read(request, CompletionRequest)
-        return await respond(request, await Completion.begin(self.served, asked))
+        return await respond(
+            request, await Completion.begin(self.served, asked, client_of(request))
+        )
 
     async def chat(self, request: Request) -> Response:
         """The model's turn in a conversation."""
         asked = await self._read(request, ChatRequest)
-        return await respond(request, await Chat.begin(self.served, asked))
+        return await respond(request, await Chat.begin(self.served, asked, client_of(request)))
+
+    async def embeddings(self, request: Request) -> Response:
+        """Why there are none: only tokens and logits leave the chip."""
+        asked = await self._read(request, EmbeddingsRequest)
+        self.served.check_model(asked.model)
+        raise Refused(NO_EMBEDDINGS, code="unsupported_endpoint")
+
+    async def tokenizer_info(self) -> Response:
+        """What a client needs to lay out chats as the model does."""
+        return answered(self.served.tokenizer_info())
 
     async def tokenize(self, request: Request) -> Response:
         """Tokens of a text or a chat."""
         asked, served = await self._read(request, TokenizeRequest), self.served
         served.check_model(asked.model or served.name)
         if asked.messages is not None:
-            ids = await served.encode_chat(asked.messages)
+            functions = [tool.function for tool in asked.tools]
+            template = served.tokenizer.chat_template
+            check_messages(template, asked.messages)
+            if functions:
+                dialect_of(template)
+            ids = await served.encode_chat(asked.messages, functions)
         else:
             ids = await served.encode(asked.prompt or "", begin=asked.add_special_tokens)
         return answered({"count": len(ids), "max_model_len": served.context, "tokens": ids})
@@ -131,6 +158,11 @@ class Routes:
         if len(body) < QUICK_BYTES:
             return parse(kind, body)
         return await asyncio.to_thread(parse, kind, body)
+
+
+def client_of(request: Request) -> str:
+    """Whose request it is, for a fair queue: a key's or, where there are none, an address's."""
+    return request.scope.get(CLIENT, "")
 
 
 async def read_body(request: Request, most: int) -> bytes:
@@ -221,22 +253,3 @@ async def _no_route(request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     return refusal(failed())
-
-
-def _describe(app: FastAPI, bodies: dict[str, type[Strict]]) -> None:
-    """Put the bodies that are read here into the application's OpenAPI."""
-    inner: Callable[[], dict[str, Any]] = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema:
-            return app.openapi_schema
-        found = inner()
-        schemas = found.setdefault("components", {}).setdefault("schemas", {})
-        for path, kind in bodies.items():
-            schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas.update(schema.pop("$defs", {}))
-            content = {"application/json": {"schema": schema}}
-            found["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
-        return found
-
-    app.openapi = openapi

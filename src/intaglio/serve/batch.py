@@ -6,27 +6,29 @@ and random bits come from seed and position.
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from intaglio.golden.sample import Sampling
+from intaglio.serve.grammar import Constraint, Grammar
 from intaglio.serve.host import HostSampling, Scored, choose, score
+from intaglio.serve.refusal import Refused
 from intaglio.twin import Twin
 
 ROWS = 192  # prompt positions of a round, all sequences together
 LONGEST = 32  # tokens that a round says of every sequence, at most
 QUICK, SLOW = 0.01, 0.03  # seconds: a round below says twice as many the next time, above half
 
-END_OF_TEXT, LENGTH = "stop", "length"
+END_OF_TEXT, WHOLE, LENGTH = "stop", "whole", "length"  # whole: by its grammar
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """A sequence: its prompt, how many tokens at most, and how they are chosen.
 
-    ``ends``: tokens that end it. ``host``: in host sampling mode.
+    ``ends``: tokens that end it. ``host``: in host sampling mode, which ``grammar`` needs.
     """
 
     ids: tuple[int, ...]
@@ -35,6 +37,7 @@ class Work:
     ends: frozenset[int] = frozenset()
     adapter: str | None = None
     host: HostSampling | None = None
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +57,25 @@ class Read:
     reason: str | None
 
 
-Event = Said | Read
+Step = Said | Read
+Event = Step | Refused
 
 
 @dataclass(eq=False)
 class Running:
     """A sequence that runs. ``pending``: tokens known and not yet in memory, the first at
-    ``position``."""
+    ``position``.
+
+    ``leader``: another of the same prompt, which reads it for both; till then nothing is pending.
+    ``over``: it has ended.
+    """
 
     work: Work
-    sequence: Any
-    pending: list[int]
+    sequence: Any = None
+    pending: list[int] = field(default_factory=list)
+    constraint: Constraint | None = None
+    leader: "Running | None" = None
+    over: bool = False
     position: int = 0
     said: Counter[int] = field(default_factory=Counter)
     count: int = 0
@@ -95,21 +106,55 @@ class Batch:
         self.length = 1
 
     def add(self, key: int, work: Work) -> None:
-        """Let another sequence run."""
-        self.running[key] = Running(work, self.twin.sequence(work.adapter), list(work.ids))
+        """Let another sequence run. A prompt that another one has too, the same object, is read
+        once for both."""
+        alike = (
+            each for each in self.running.values()
+            if each.work.ids is work.ids and each.work.adapter == work.adapter
+        )  # fmt: skip
+        first = next(alike, None)
+        if first:
+            self.running[key] = Running(work, leader=first.leader or first)
+        else:
+            self.running[key] = Running(work, self.twin.sequence(work.adapter), list(work.ids))
+        if work.grammar:
+            self.running[key].constraint = work.grammar.begin()
 
     def drop(self, key: int) -> None:
         """Forget a sequence, if it runs."""
-        self.running.pop(key, None)
+        each = self.running.pop(key, None)
+        if each:
+            each.over = True
 
     def round(self) -> list[tuple[int, Event]]:
         """Run one round and return what came of it; sequences that ended are gone then."""
+        self._share()
         events = self._by_rows()
         events += self._by_sampler()
         for key, event in events:
-            if event.reason:
+            if isinstance(event, Refused) or event.reason:
                 self.drop(key)
         return events
+
+    def _share(self) -> None:
+        """Give sequences the prompt that their leader has read; where it ended before it had,
+        the first of them leads the others."""
+        for each in self.running.values():
+            leader, most = each.leader, len(each.work.ids) - 1
+            if leader is None or (leader.position < most and not leader.over):
+                continue
+            self._fork(each, leader, min(leader.position, most))
+            if each.position < most:
+                for other in self.running.values():
+                    other.leader = each if other.leader is leader else other.leader
+
+    def _fork(self, each: Running, leader: Running, length: int) -> None:
+        """Let a sequence begin with the first ``length`` positions of its leader's."""
+        each.sequence = (
+            leader.sequence.fork(length) if length else self.twin.sequence(each.work.adapter)
+        )
+        each.leader, each.position, each.pending = None, length, list(each.work.ids[length:])
+        each.read = leader.read[:length]
 
     def _by_rows(self) -> list[tuple[int, Event]]:
         """Put prompts into memory, a share of each; let the host choose where it does."""
@@ -147,7 +192,6 @@ class Batch:
             if whole:
                 reason = None if each.work.count else LENGTH
                 events.append(Read(tuple(each.read), reason))
-                each.read = []
         each.position += size
         del each.pending[:size]
         if host and whole and each.left:
@@ -155,11 +199,18 @@ class Batch:
         return events
 
     def _chosen(self, each: Running, host: HostSampling, logits: np.ndarray) -> Event:
-        token = choose(logits, each.work.sampling, each.position - 1, host, each.said)
+        constraint = each.constraint
+        try:
+            allowed = constraint.allowed() if constraint else None
+        except Refused as error:
+            return error
+        token = choose(logits, each.work.sampling, each.position - 1, host, each.said, allowed)
+        whole = constraint is not None and constraint.take(token)
         each.said[token] += 1
         scored = None if host.logprobs is None else score(logits, token, host.logprobs)
         each.pending = [token]
-        return self._said(each, token, scored)
+        said = self._said(each, token, scored)
+        return replace(said, reason=WHOLE) if whole and said.reason != END_OF_TEXT else said
 
     def _by_sampler(self) -> list[tuple[int, Event]]:
         """Let the chip's sampler go on where the prompt is in memory."""

@@ -20,18 +20,20 @@ class Completion(Answer):
     echoes: Sequence[str] = ()
 
     @classmethod
-    async def begin(cls, served: Served, asked: CompletionRequest) -> "Completion":
+    async def begin(cls, served: Served, asked: CompletionRequest, client: str) -> "Completion":
         """Take a request."""
-        served.engine.check_room(asked.n * len(asked.prompt))
+        served.engine.check_room(asked.n * len(asked.prompt), client)
         scored = asked.echo and asked.logprobs is not None
-        chosen = served.choose(asked, asked.logprobs, prompt=scored)
+        served.check_model(asked.model)
+        grammar = await served.form(asked)
+        chosen = served.choose(asked, asked.logprobs, prompt=scored, grammar=grammar)
         prompts = [await read_prompt(served, prompt) for prompt in asked.prompt]
         works = [
             work
             for ids in prompts
             for work in served.works(asked, chosen, ids, asked.max_tokens, USUAL)
         ]
-        made = cls(served, asked, chosen, prompts, works)
+        made = cls(served, asked, chosen, prompts, works, client)
         if asked.echo:
             made.echoes = [
                 prompt if isinstance(prompt, str) else served.tokenizer.decode(prompt)

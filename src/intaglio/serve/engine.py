@@ -3,15 +3,18 @@
 import asyncio
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from intaglio.serve.batch import Batch, Event, Work
+from intaglio.serve.batch import Batch, Event, Step, Work
+from intaglio.serve.queue import Queue
 from intaglio.serve.refusal import Refused, failed
 from intaglio.twin import Twin
 
 MOST_RUNNING = 64
 MOST_WAITING = 1024
+RESERVED = 8  # of so many places to wait one is kept for clients that have nothing here
 
 log = logging.getLogger("intaglio.serve")
 
@@ -20,17 +23,17 @@ class Ticket:
     """One sequence's events, in order. ``close`` ends the sequence, wherever it is."""
 
     def __init__(self, close: Callable[["Ticket"], None]) -> None:
-        self._events: asyncio.Queue[Event | Refused] = asyncio.Queue()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._close = close
 
-    async def next(self) -> Event:
+    async def next(self) -> Step:
         """The next event. Raises :class:`Refused` where the sequence could not go on."""
         event = await self._events.get()
         if isinstance(event, Refused):
             raise event
         return event
 
-    def put(self, event: Event | Refused) -> None:
+    def put(self, event: Event) -> None:
         """Add an event."""
         self._events.put_nowait(event)
 
@@ -42,8 +45,9 @@ class Ticket:
 class Engine:
     """Takes work from an event loop and runs it in a thread.
 
-    At most ``most_running`` sequences run together; ``most_waiting`` more wait, first come first
-    served; what is beyond is refused. Use it in one event loop: ``start``, then ``stop``.
+    At most ``most_running`` sequences run together; ``most_waiting`` more wait, and a place goes to
+    the client of whom fewest run; what is beyond is refused. Use it in one event loop: ``start``,
+    then ``stop``.
     """
 
     def __init__(
@@ -55,7 +59,9 @@ class Engine:
         self._tickets: dict[int, Ticket] = {}
         self._of: dict[Ticket, int] = {}
         self._wake = threading.Condition()
-        self._waiting: dict[int, Work] = {}
+        self._waiting = Queue()
+        self._clients: dict[int, str] = {}  # of sequences here
+        self._runs: dict[int, str] = {}  # of those that run; the thread's
         self._dropped: list[int] = []
         self._over = False
         self._stopping = False
@@ -82,15 +88,16 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
-    def submit(self, works: Sequence[Work]) -> list[Ticket]:
+    def submit(self, works: Sequence[Work], client: str = "") -> list[Ticket]:
         """Take all of ``works`` or, where there is no room, raise :class:`Refused`."""
-        self.check_room(len(works))
+        self.check_room(len(works), client)
         tickets = []
         with self._wake:
             for work in works:
                 key, ticket = next(self._keys), Ticket(self._drop)
                 self._tickets[key], self._of[ticket] = ticket, key
-                self._waiting[key] = work
+                self._clients[key] = client
+                self._waiting.push(client, key, work)
                 tickets.append(ticket)
             self._wake.notify()
         return tickets
@@ -111,16 +118,22 @@ class Engine:
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
-    def check_room(self, wanted: int) -> None:
-        """Raise :class:`Refused` unless that many sequences would be taken now."""
+    def check_room(self, wanted: int, client: str = "") -> None:
+        """Raise :class:`Refused` unless that many sequences would be taken now.
+
+        Some places to wait are for clients that have nothing here yet.
+        """
         if self._stopping:
             raise Refused("the server is stopping", status=503, code="stopping")
         if wanted > self.most_running + self.most_waiting:
             most = self.most_running + self.most_waiting
             raise Refused(f"a request may be of at most {most} sequences here, not {wanted}")
-        if len(self._tickets) + wanted > self.most_running + self.most_waiting:
+        places = self.most_running + self.most_waiting
+        if client in self._clients.values():
+            places -= self.most_waiting // RESERVED
+        if len(self._tickets) + wanted > places:
             raise Refused(
-                f"{self.most_waiting} sequences wait already; try again later",
+                f"{places - self.most_running} sequences wait already; try again later",
                 status=503, code="overloaded", headers={"Retry-After": "1"},
             )  # fmt: skip
 
@@ -129,12 +142,13 @@ class Engine:
         if key is None:
             return
         self._tickets.pop(key, None)
+        self._clients.pop(key, None)
         with self._wake:
-            if self._waiting.pop(key, None) is None:
+            if not self._waiting.drop(key):
                 self._dropped.append(key)
                 self._wake.notify()
 
-    def _deliver(self, events: Sequence[tuple[int, Event | Refused]]) -> None:
+    def _deliver(self, events: Sequence[tuple[int, Event]]) -> None:
         """In the event loop: hand events to whom they are for."""
         for key, event in events:
             ticket = self._tickets.get(key)
@@ -143,6 +157,7 @@ class Engine:
             ticket.put(event)
             if isinstance(event, Refused) or event.reason:
                 del self._tickets[key]
+                del self._clients[key]
                 self._of.pop(ticket, None)
 
     def _work(self) -> None:
@@ -168,8 +183,7 @@ class Engine:
             for key in self._dropped:
                 batch.drop(key)
             self._dropped.clear()
-            room = self.most_running - len(batch.running)
-            coming = [(key, self._waiting.pop(key)) for key in list(self._waiting)[:room]]
+            coming = self._next()
         for key, work in coming:
             try:
                 batch.add(key, work)
@@ -178,6 +192,16 @@ class Engine:
                 self._tell([(key, failed())])
         return True
 
-    def _tell(self, events: Sequence[tuple[int, Event | Refused]]) -> None:
+    def _next(self) -> list[tuple[int, Work]]:
+        """In the thread: who gets the places that are free."""
+        batch, coming = self._batch, []
+        self._runs = {key: client for key, client in self._runs.items() if key in batch.running}
+        while self._waiting and len(self._runs) < self.most_running:
+            client, key, work = self._waiting.pop(Counter(self._runs.values()))
+            self._runs[key] = client
+            coming.append((key, work))
+        return coming
+
+    def _tell(self, events: Sequence[tuple[int, Event]]) -> None:
         if self._loop and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._deliver, events)

@@ -16,6 +16,7 @@ from intaglio.serve.metrics import Metrics
 from intaglio.serve.refusal import Refused, failed
 
 OPEN = frozenset(("/health", "/version", "/metrics", *page_files()))  # no key is needed
+CLIENT = "intaglio.client"  # in a request's scope: whose it is
 
 log = logging.getLogger("intaglio.serve")
 
@@ -52,7 +53,8 @@ class Guard:
             await send(message)
 
         try:
-            if self._locked(scope):
+            scope[CLIENT] = self._client(scope)
+            if scope[CLIENT] is None:
                 wrong = Refused("the API key is missing or wrong", status=401,
                                 code="invalid_api_key",
                                 headers={"WWW-Authenticate": "Bearer"})  # fmt: skip
@@ -70,13 +72,14 @@ class Guard:
             "%s %s %s %.3f s", scope["method"], one_line(scope["path"]), status or "-", seconds
         )
 
-    def _locked(self, scope: Scope) -> bool:
+    def _client(self, scope: Scope) -> str | None:
+        """Whose request it is: the number of a key, or an address; None without the key."""
         if not self.keys or scope["path"] in OPEN:
-            return False
+            return (scope.get("client") or ("",))[0]
         given = dict(scope["headers"]).get(b"authorization", b"")
         kind, _, key = given.partition(b" ")
         right = [secrets.compare_digest(key.strip(), each) for each in self.keys]
-        return kind.lower() != b"bearer" or not any(right)
+        return f"key {right.index(True)}" if kind.lower() == b"bearer" and any(right) else None
 
 
 def said(error: Exception) -> str:

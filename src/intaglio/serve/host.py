@@ -1,8 +1,8 @@
 """Host sampling mode: the chip streams its logits out and the host chooses the token.
 
-For what the chip's sampler does not do: penalties, biases, candidates beyond its 64, and the
-logarithms of probabilities. Where nothing of it changes a logit or the candidates, the token is
-the one that the chip's sampler takes.
+For what the chip's sampler does not do: penalties, biases, candidates beyond its 64, answers of a
+form that was asked for, and the logarithms of probabilities. Where nothing of it changes a logit or
+the candidates, the token is the one that the chip's sampler takes.
 """
 
 from collections import Counter
@@ -71,10 +71,17 @@ def choose(
     position: int,
     host: HostSampling,
     said: Counter[int],
+    allowed: np.ndarray | None = None,
 ) -> int:
-    """The token after ``position``, by the steps of the chip's sampler."""
+    """The token after ``position``, by the steps of the chip's sampler.
+
+    ``allowed``: bool [vocabulary], which of them it may be.
+    """
     found = adjusted(logits, host, said)
-    most = 1 if sampling.greedy else min(host.most or len(found), len(found))
+    there = len(found)
+    if allowed is not None:
+        found, there = np.where(allowed, found, -LARGEST - 1), int(allowed.sum())
+    most = 1 if sampling.greedy else min(host.most or there, there)
     order = largest(found, most)
     if sampling.greedy:
         return int(order[0])

@@ -7,9 +7,11 @@ what happens anyway (``NEUTRAL``), or it only labels the request (``LABELS``).
 import json
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from intaglio.serve.message import Function, Message, NamedTool, Tool
 from intaglio.serve.refusal import Refused
+from intaglio.serve.strict import Strict, no_number, without_nulls
 
 LABELS = frozenset(("metadata", "prompt_cache_key", "safety_identifier", "user"))
 NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -22,7 +24,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "parallel_tool_calls": (True, False),
     "repetition_penalty": (1,),
-    "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "skip_special_tokens": (True,),
     "store": (False,),
@@ -36,6 +37,7 @@ MOST_CHOICES = 128
 MOST_PROMPTS = 1024
 MOST_STOPS = 16
 MOST_LOGPROBS = 20
+MOST_TOOLS = 128
 
 Asked = TypeVar("Asked", bound="Strict")
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
@@ -43,17 +45,53 @@ Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 64)]
 
 
-class Strict(BaseModel):
-    """Only the fields that are named, each of its own type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
 class StreamOptions(Strict):
     """How a stream ends."""
 
     include_usage: bool = False
     include_obfuscation: Literal[False] = False
+
+
+class Schema(Strict):
+    """A JSON schema; ``strict`` or not, the answer follows it."""
+
+    schema_: dict[str, Any] = Field(alias="schema", default={})
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Strict):
+    """The form of an answer. ``regex``: its ``value``, a pattern that matches all of the answer."""
+
+    type: Literal["text", "json_object", "json_schema", "regex"]
+    json_schema: Schema | None = None
+    value: str | None = None
+
+    @model_validator(mode="after")
+    def _what_the_type_needs(self) -> "ResponseFormat":
+        for kind, value in (("json_schema", self.json_schema), ("regex", self.value)):
+            if (self.type == kind) != (value is not None):
+                needed = "json_schema" if kind == "json_schema" else "value"
+                word = "needs" if self.type == kind else "has no"
+                raise ValueError(f"type {self.type} {word} {needed}")
+        return self
+
+
+class StructuredOutputs(Strict):
+    """The form of an answer, as vLLM's clients ask for it: one of these."""
+
+    json_: dict[str, Any] | None = Field(alias="json", default=None)
+    regex: str | None = None
+    choice: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1)
+    json_object: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "StructuredOutputs":
+        given = [self.json_, self.regex, self.choice, self.json_object]
+        if sum(value is not None for value in given) != 1:
+            raise ValueError("give one of json, regex, choice, json_object")
+        return self
 
 
 class Generation(Strict):
@@ -74,8 +112,10 @@ class Generation(Strict):
     stream_options: StreamOptions | None = None
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
-    logit_bias: dict[str, Bias] = {}
+    logit_bias: dict[str, Bias] = Field(default={})
     ignore_eos: bool = False
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -87,6 +127,20 @@ class Generation(Strict):
         if self.stream_options and not self.stream:
             raise ValueError("stream_options are only for a stream")
         return self
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "Generation":
+        if self.formed and self.structured_outputs and self.response_format:
+            raise ValueError("give response_format or structured_outputs, one of them")
+        if self.formed and self.ignore_eos:
+            raise ValueError("ignore_eos and a form of the answer exclude each other")
+        return self
+
+    @property
+    def formed(self) -> bool:
+        """Whether the answer must be of a form."""
+        text = self.response_format is None or self.response_format.type == "text"
+        return not text or self.structured_outputs is not None
 
     @property
     def usage_wanted(self) -> bool:
@@ -116,38 +170,6 @@ class CompletionRequest(Generation):
         return self
 
 
-class TextPart(Strict):
-    """A part of a message's content; the chip reads text only."""
-
-    type: Literal["text"]
-    text: str
-
-
-class Message(Strict):
-    """One message of a chat. ``developer`` is another word for ``system``."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: list[TextPart]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_absent(cls, value: Any) -> Any:
-        return without_nulls(value, keep=("content",))
-
-    @field_validator("content", mode="before")
-    @classmethod
-    def _parts(cls, value: Any) -> Any:
-        if not isinstance(value, str | list):
-            raise ValueError("must be a text or a list of text parts")
-        return [{"type": "text", "text": value}] if isinstance(value, str) else value
-
-    @property
-    def plain(self) -> dict[str, str]:
-        """As a chat template takes it."""
-        role = "system" if self.role == "developer" else self.role
-        return {"role": role, "content": "".join(part.text for part in self.content)}
-
-
 class ChatRequest(Generation):
     """``/v1/chat/completions``."""
 
@@ -156,6 +178,38 @@ class ChatRequest(Generation):
     max_tokens: Annotated[int | None, Field(ge=1)] = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] = 0
+    tools: list[Tool] = Field(default=[], max_length=MOST_TOOLS)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool = True
+
+    @model_validator(mode="after")
+    def _which_tools(self) -> "ChatRequest":
+        names = [tool.function.name for tool in self.tools]
+        if len(set(names)) < len(names):
+            raise ValueError("tools must have names that differ")
+        choice = self.tool_choice
+        if choice == "required" and not names:
+            raise ValueError("tool_choice required needs tools")
+        if isinstance(choice, NamedTool) and choice.function.name not in names:
+            raise ValueError(f"tool_choice: there is no tool {choice.function.name[:64]!r}")
+        if self.callable and self.formed:
+            raise ValueError("a form of the answer excludes tools, but with tool_choice none")
+        if self.callable and self.ignore_eos:
+            raise ValueError("ignore_eos and tools exclude each other")
+        return self
+
+    @property
+    def callable(self) -> list[Function]:
+        """The functions that may be called."""
+        return [] if self.tool_choice == "none" else [tool.function for tool in self.tools]
+
+    @property
+    def forced(self) -> list[Function]:
+        """The functions of which one must be called, if any must."""
+        if isinstance(self.tool_choice, NamedTool):
+            name = self.tool_choice.function.name
+            return [each for each in self.callable if each.name == name]
+        return self.callable if self.tool_choice == "required" else []
 
     @model_validator(mode="after")
     def _which_limit(self) -> "ChatRequest":
@@ -172,18 +226,30 @@ class ChatRequest(Generation):
         return self.max_completion_tokens or self.max_tokens
 
 
+class EmbeddingsRequest(Strict):
+    """``/v1/embeddings``, which is refused."""
+
+    model: str
+    input: str | list[str] | list[int] | list[list[int]]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int | None, Field(ge=1)] = None
+
+
 class TokenizeRequest(Strict):
     """``/tokenize``: a text, or a chat as its template lays it out."""
 
     model: str | None = None
     prompt: str | None = None
     messages: list[Message] | None = None
+    tools: list[Tool] = Field(default=[], max_length=MOST_TOOLS)
     add_special_tokens: bool = True
 
     @model_validator(mode="after")
     def _either(self) -> "TokenizeRequest":
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give prompt or messages, one of them")
+        if self.messages is None and self.tools:
+            raise ValueError("tools are of messages")
         if self.messages is not None and not self.add_special_tokens:
             raise ValueError("add_special_tokens is of a prompt; a chat's template has its own")
         return self
@@ -199,7 +265,7 @@ class DetokenizeRequest(Strict):
 def parse(kind: type[Asked], body: bytes) -> Asked:
     """A request's body, checked. Raises :class:`Refused` with one sentence."""
     try:
-        value = json.loads(body, parse_constant=_no_number)
+        value = json.loads(body, parse_constant=no_number)
     except (ValueError, RecursionError) as error:
         raise Refused(f"the body must be JSON: {_short(error)}", code="invalid_json") from None
     if not isinstance(value, dict):
@@ -208,13 +274,6 @@ def parse(kind: type[Asked], body: bytes) -> Asked:
         return kind.model_validate(_meant(kind, without_nulls(value)))
     except ValidationError as error:
         raise _refusal(error) from None
-
-
-def without_nulls(value: Any, keep: tuple[str, ...] = ()) -> Any:
-    """An object without its nulls, which mean as much as nothing."""
-    if not isinstance(value, dict):
-        return value
-    return {name: item for name, item in value.items() if item is not None or name in keep}
 
 
 def _meant(kind: type[Strict], value: dict[str, Any]) -> dict[str, Any]:
@@ -246,10 +305,6 @@ def _refusal(error: ValidationError) -> Refused:
     where = ".".join(str(part)[:100] for part in first["loc"])
     said = first["msg"].removeprefix("Value error, ")
     return Refused(f"{where}: {said}" if where else said, param=where or None)
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is not a number of JSON")
 
 
 def _short(value: Any) -> str:

@@ -17,15 +17,15 @@ from intaglio.golden.number import CANDIDATES
 from intaglio.golden.sample import Sampling
 from intaglio.serve.batch import Work
 from intaglio.serve.engine import Engine
+from intaglio.serve.grammar import Grammar, Grammars
 from intaglio.serve.host import ONE, HostSampling
+from intaglio.serve.message import Function, Message
 from intaglio.serve.metrics import Metrics
-from intaglio.serve.protocol import Generation, Message
+from intaglio.serve.protocol import Generation
 from intaglio.serve.refusal import Refused, too_long
+from intaglio.serve.tools import described
 
-HOST_BLOCKED = (
-    "host sampling mode: every token waits for the host, and neither its time nor its link's is "
-    "known of this chip"
-)
+ANY_OBJECT = {"type": "object"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Chosen:
 
     sampling: Sampling
     host: HostSampling | None
+    grammar: Grammar | None
     seed: int | None
     adapter: NamedAdapter | None
 
@@ -68,6 +69,8 @@ class Served:
         self.metrics = Metrics(lambda: self.engine.running, lambda: self.engine.waiting)
         self.since = int(time.time())
         self.tokenizer.decode_bytes(self.tokenizer.encode("a"))  # what it makes once, made now
+        self._grammars: Grammars | None = None
+        self._making = asyncio.Lock()
         self._modelled = lru_cache(maxsize=4096)(self._model)
 
     def models(self) -> list[dict[str, Any]]:
@@ -82,6 +85,23 @@ class Served:
             for name, parent in names
         ]  # fmt: skip
 
+    def tokenizer_info(self) -> dict[str, Any]:
+        """The tokenizer as Hugging Face's configuration describes one, and its ends by number."""
+        added = self.tokenizer.backend.get_added_tokens_decoder()
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            **self.tokenizer.named,
+            "chat_template": self.tokenizer.chat_template,
+            "model_max_length": self.context,
+            "vocab_size": self.tokenizer.vocabulary,
+            "begin_ids": list(self.tokenizer.begin_ids),
+            "end_ids": sorted(self.tokenizer.end_ids),
+            "added_tokens_decoder": {
+                str(index): {"content": token.content, "special": token.special}
+                for index, token in sorted(added.items())
+            },
+        }
+
     def check_model(self, name: str) -> None:
         """Raise :class:`Refused` unless it is the model or one of its adapters."""
         if name != self.name and name not in self.adapters:
@@ -91,10 +111,18 @@ class Served:
                 status=404, param="model", code="model_not_found",
             )  # fmt: skip
 
-    def choose(self, asked: Generation, logprobs: int | None, *, prompt: bool = False) -> Chosen:
+    def choose(
+        self,
+        asked: Generation,
+        logprobs: int | None,
+        *,
+        prompt: bool = False,
+        grammar: Grammar | None = None,
+    ) -> Chosen:
         """How a request's tokens are chosen, by the chip's sampler where it can.
 
         ``logprobs``: as :class:`HostSampling` has it; ``prompt``: of the prompt's tokens too.
+        ``grammar``: what the answer must be like.
         """
         self.check_model(asked.model)
         seed = asked.seed
@@ -113,10 +141,11 @@ class Served:
             prompt=prompt,
         )
         wide = not (kept or sampling.greedy)
-        needed = wide or logprobs is not None or host.bias or host.presence or host.frequency
+        needed = wide or grammar is not None or logprobs is not None
+        needed = needed or host.bias or host.presence or host.frequency
         adapter = self.adapters.get(asked.model)
         drawn = None if sampling.greedy else seed
-        return Chosen(sampling, host if needed else None, drawn, adapter)
+        return Chosen(sampling, host if needed else None, grammar, drawn, adapter)
 
     def works(
         self, asked: Generation, chosen: Chosen, ids: Sequence[int], count: int | None, usual: int
@@ -135,7 +164,7 @@ class Served:
         adapter = chosen.adapter.name if chosen.adapter else None
         shared = tuple(ids)  # however many choices there are
         return [
-            Work(shared, most, chosen.of_choice(index), ends, adapter, chosen.host)
+            Work(shared, most, chosen.of_choice(index), ends, adapter, chosen.host, chosen.grammar)
             for index in range(asked.n)
         ]
 
@@ -144,9 +173,28 @@ class Served:
         begun = self.tokenizer.begin_ids if begin else ()
         return [*begun, *await aside(self.tokenizer.encode, text)]
 
-    async def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Tokens of a chat up to the model's turn."""
-        return await aside(self.tokenizer.encode_chat, [message.plain for message in messages])
+    async def encode_chat(
+        self, messages: Sequence[Message], functions: Sequence[Function] = ()
+    ) -> list[int]:
+        """Tokens of a chat up to the model's turn, which may call ``functions``."""
+        plain = [message.plain for message in messages]
+        return await aside(self.tokenizer.encode_chat, plain, True, described(functions))
+
+    async def grammars(self) -> Grammars:
+        """What makes grammars of the vocabulary; made when first asked for."""
+        async with self._making:
+            found = self._grammars
+            if found is None:
+                found = await aside(Grammars, self.tokenizer, self.twin.vocabulary)
+                self._grammars = found
+            return found
+
+    async def form(self, asked: Generation) -> Grammar | None:
+        """What an answer must be like, if anything is asked for."""
+        if not asked.formed:
+            return None
+        grammars = await self.grammars()
+        return await aside(form_of, grammars, asked)
 
     def check_tokens(self, ids: Sequence[int], param: str) -> None:
         """Raise :class:`Refused` unless all are of the model's vocabulary."""
@@ -173,17 +221,19 @@ class Served:
 
     async def _on_chip(self, chosen: Chosen, prompt: int, count: int) -> dict[str, Any]:
         """What a choice, alone on the chip, would have taken (modelled), or why that is unknown."""
-        blocked = "nothing was generated" if not count else HOST_BLOCKED if chosen.host else None
-        if blocked:
-            return {"chip": None, "chip_blocked_by": blocked}
+        if not count:
+            return {"chip": None, "chip_blocked_by": "nothing was generated"}
         rank = chosen.adapter.rank if chosen.adapter else 0
         sampling = chosen.sampling  # cycles know neither seed nor temperature
         alike = Sampling(beta=min(sampling.beta, 1), top_k=sampling.top_k)
-        found = await asyncio.to_thread(self._modelled, prompt, count, alike, rank)
+        host = chosen.host is not None
+        found = await asyncio.to_thread(self._modelled, prompt, count, alike, rank, host)
         return {"chip": found, "chip_blocked_by": None}
 
-    def _model(self, prompt: int, count: int, sampling: Sampling, rank: int) -> dict[str, Any]:
-        return modelled(self.package.plan, prompt, count, sampling, rank)
+    def _model(
+        self, prompt: int, count: int, sampling: Sampling, rank: int, host: bool
+    ) -> dict[str, Any]:
+        return modelled(self.package.plan, prompt, count, sampling, rank, host=host)
 
     def _bias(self, asked: dict[str, float]) -> tuple[tuple[int, int], ...]:
         found = {}
@@ -194,6 +244,22 @@ class Served:
             self.check_tokens([int(name)], "logit_bias")
             found[int(name)] = round(amount * ONE)
         return tuple(sorted((token, amount) for token, amount in found.items() if amount))
+
+
+def form_of(grammars: Grammars, asked: Generation) -> Grammar:
+    """What the fields of a request say that its answer must be like."""
+    form, more = asked.response_format, asked.structured_outputs
+    if more is not None:
+        if more.regex is not None:
+            return grammars.regex(more.regex, "structured_outputs")
+        if more.choice is not None:
+            return grammars.choice(more.choice, "structured_outputs")
+        return grammars.json(more.json_ or ANY_OBJECT, "structured_outputs")
+    assert form
+    if form.value is not None:
+        return grammars.regex(form.value, "response_format")
+    schema = form.json_schema.schema_ if form.json_schema else ANY_OBJECT
+    return grammars.json(schema, "response_format")
 
 
 async def aside(function: Any, *arguments: Any) -> Any:

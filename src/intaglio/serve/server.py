@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -15,6 +16,7 @@ import uvicorn
 
 from intaglio.errors import BadInput
 from intaglio.serve.app import GRACE
+from intaglio.serve.connection import MOST_HEAD, MOST_IDLE, Connection
 from intaglio.serve.engine import Engine
 
 BACKLOG = 2048
@@ -76,10 +78,25 @@ def listen(host: str, port: int) -> socket.socket:
     return made
 
 
+def many_files() -> None:
+    """Let the process have as many connections as it may: the usual limit is lower."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def url_of(made: socket.socket) -> str:
     """The address of a socket, for a client."""
     host, port = made.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def config_of(app: Any) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
+        app, http=Connection, log_config=None, access_log=False, lifespan="on", ws="none",
+        server_header=False, timeout_graceful_shutdown=int(GRACE) + 5,
+        timeout_keep_alive=MOST_IDLE, h11_max_incomplete_event_size=MOST_HEAD,
+    )  # fmt: skip
 
 
 def serve(app: Any, engine: Engine, made: socket.socket, ready: Callable[[], None]) -> None:
@@ -90,8 +107,5 @@ def serve(app: Any, engine: Engine, made: socket.socket, ready: Callable[[], Non
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [shown], False
         logger.setLevel(level)
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="on", server_header=False,
-        timeout_graceful_shutdown=int(GRACE) + 5,
-    )  # fmt: skip
-    Server(config, engine, ready).run(sockets=[made])
+    many_files()
+    Server(config_of(app), engine, ready).run(sockets=[made])

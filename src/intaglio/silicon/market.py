@@ -60,6 +60,13 @@ def packaging() -> dict[str, Quantity]:
     return figures(table("packaging"), units, "packaging.yaml")
 
 
+@cache
+def host() -> dict[str, Quantity]:
+    """What a token costs that the host chooses: ``market/host.yaml``."""
+    return figures(table("host"), {"link_rate": "B/s", "round_trip": "s", "choice": "s"},
+                   "host.yaml")  # fmt: skip
+
+
 def design_cost(node: float) -> Quantity:
     """USD that the design of a shape costs at a ``node`` of so many nm: that of the nearest one."""
     if not node > 0:

@@ -1,0 +1,23 @@
+"""What every body has in common: only known fields, each of its own type."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Strict(BaseModel):
+    """Only the fields that are named, each of its own type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def without_nulls(value: Any, keep: tuple[str, ...] = ()) -> Any:
+    """An object without its nulls, which mean as much as nothing."""
+    if not isinstance(value, dict):
+        return value
+    return {name: item for name, item in value.items() if item is not None or name in keep}
+
+
+def no_number(name: str) -> Any:
+    """Refuse what only Python's JSON knows: NaN and infinities."""
+    raise ValueError(f"{name} is not a number of JSON")
