@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from intaglio.layout.cell import geometry
+from intaglio.layout.geometry import geometry
 from intaglio.layout.die import CODES, write_base
 from intaglio.layout.fabric import TILE_WIDTH, Array, contacts, tiles
 from intaglio.layout.oasis import write_contacts

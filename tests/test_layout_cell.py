@@ -4,7 +4,7 @@ import pytest
 from mask_files import RULES
 
 from intaglio.errors import BadInput
-from intaglio.layout.cell import CELLS, geometry, line_count, weight_area
+from intaglio.layout.geometry import CELLS, geometry, line_count, weight_area
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 from mask_files import RULES, mixed_model
 
-from intaglio.layout.cell import geometry
+from intaglio.layout.geometry import geometry
 from intaglio.layout.contents import Rom, contents, roms
 from intaglio.plan.chip import make_plan
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mask_files import LAYER, RULES, SIDE, random_codes, read_corners, write_tile
 
-from intaglio.layout.cell import geometry
+from intaglio.layout.geometry import geometry
 from intaglio.layout.die import write_base
 from intaglio.layout.fabric import Array, Tile, contacts, tiles
 from intaglio.verify.rules import BY_CONSTRUCTION, regions, violations

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mask_files import RULES, mixed_model, open_cell, read_corners, write_corners
 
 from intaglio.errors import BadPackage, Mismatch
-from intaglio.layout.cell import geometry
+from intaglio.layout.geometry import geometry
 from intaglio.layout.die import engrave
 from intaglio.plan.chip import make_plan
 from intaglio.verify.mask import differences, read_masks

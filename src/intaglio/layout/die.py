@@ -9,11 +9,12 @@ from typing import Any
 import gdstk
 
 from intaglio.golden.model import IntModel
-from intaglio.layout.cell import geometry
 from intaglio.layout.contents import ROM_BITS, Rom, contents, fabric_array, fabrics, roms
-from intaglio.layout.fabric import Array, Tile, base_cells, contacts, tiles
+from intaglio.layout.fabric import Array, Tile, contacts, tiles
+from intaglio.layout.geometry import geometry
 from intaglio.layout.oasis import write_contacts
 from intaglio.layout.rules import Rules, rules
+from intaglio.layout.tile import base_cells
 from intaglio.plan.chip import ChipPlan
 
 FORMAT = 1
