@@ -10,7 +10,7 @@ from intaglio.layout.geometry import UNIT, geometry
 from intaglio.layout.oasis import Contacts
 from intaglio.layout.rules import Rules
 
-TILE_COLUMNS = 1024  # that a product line serves: beyond some 400 um its own delay would be felt
+TILE_COLUMNS = 576  # that a product line serves, 207 um of array: line_reach of the target sky130
 TILE_HEIGHT = 2_000_000  # nm
 MARGIN = 640  # nm beyond an array's right border: half of what two N wells stay apart (nwell.2a)
 

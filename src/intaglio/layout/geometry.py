@@ -26,16 +26,16 @@ UNIT = 4  # columns that two sense amplifiers of one strip serve: tiles are padd
 class Strip:
     """Heights in a strip of sense amplifiers, outwards from its array.
 
-    ``well_tap``, ``source``, ``drain``: centres of contacts of the precharge row. ``gate``: of its
-    poly. ``input``: contacts of the inverters' gates. ``pull_up``, ``output``, ``pull_down``:
+    ``well_tap``, ``source``, ``drains``: centres of contacts of the precharge row. ``gates``: of
+    its polys. ``input``: contacts of the inverters' gates. ``pull_up``, ``output``, ``pull_down``:
     contacts of the inverters. ``tap``: of the substrate. ``psdm``: both P implants. ``well``: end
     of the N well. ``height``: of the strip.
     """
 
     well_tap: int
     source: int
-    gate: int
-    drain: int
+    gates: tuple[int, int]
+    drains: tuple[int, int]
     input: int
     pull_up: int
     output: int
@@ -188,25 +188,25 @@ def sense_strip(r: Rules) -> Strip:
     """The heights in a strip of sense amplifiers."""
     half, implant, contact = tap_height(r) // 2, r["psd.5b"], r["licon.1"]
     well_tap = r["difftap.10"] + half
-    source = well_tap + half + r["difftap.3"] + overhang(r)
-    precharge_gate = source + (gate(r)[0] + gate(r)[1]) // 2
-    drain = source + finger(r)
-    first = source - overhang(r) - implant, drain + overhang(r) + implant
+    source = well_tap + half + r["difftap.3"] + overhang(r) + finger(r)
+    beside = finger(r) // 2
+    drains = source - finger(r), source + finger(r)
+    first = drains[0] - overhang(r) - implant, drains[1] + overhang(r) + implant
     inputs = first[1] + r["licon.9"] + contact // 2
     second = max(inputs + contact // 2 + r["licon.9"], first[1] + r["psd.2"])
     pull_up = second + implant + r["difftap.2"] // 2
     diff_end = pull_up + r["difftap.2"] // 2
     well = diff_end + r["difftap.8"]
-    pull_down = well + r["difftap.9"] + r["difftap.2"] // 2
-    tap = pull_down + r["difftap.2"] // 2 + r["difftap.3"] + half
+    pull_down = well + r["difftap.9"] + r["difftap.2"]
+    tap = pull_down + r["difftap.2"] + r["difftap.3"] + half
     return Strip(
         well_tap=well_tap,
         source=source,
-        gate=precharge_gate,
-        drain=drain,
+        gates=(source - beside, source + beside),
+        drains=drains,
         input=inputs,
         pull_up=pull_up,
-        output=(diff_end + pull_down - r["difftap.2"] // 2) // (2 * r.grid) * r.grid,
+        output=(diff_end + well + r["difftap.9"]) // (2 * r.grid) * r.grid,
         pull_down=pull_down,
         tap=tap,
         psdm=(first, (second, diff_end + implant)),

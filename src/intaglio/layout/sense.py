@@ -30,38 +30,39 @@ def draw_strip(pen: Pen, g: Geometry, columns: int, odd: bool) -> None:
         pen.box("psdm", (first - over, last + over), s.psdm[0])
         half = pair_width(r) // 2 + r["psd.5a"]
         pen.box("psdm", (first - half, last + half), s.psdm[1])
-        pen.box(
-            "nsdm", (first - half, last + half),
-            (s.pull_down - r["difftap.2"] // 2 - r["nsd.5a"],
-             s.pull_down + r["difftap.2"] // 2 + r["nsd.5a"]),
-        )  # fmt: skip
-        pen.box("met1", around(first, r["m1.1"]), (s.source, s.pull_up), repeat, pitch)
+        tall = 2 * (r["difftap.2"] + r["nsd.5a"])
+        pen.box("nsdm", (first - half, last + half), around(s.pull_down, tall))
+        ends = s.well_tap, s.pull_up
+        pen.box("met1", around(first, r["m1.1"]), ends, repeat, pitch)
     draw_wells(pen, g, width)
-    for x in g.straps(columns):
+    straps = g.straps(columns)
+    for x in straps:
         draw_strap(pen, g, x)
-    pen.box("poly", (g.straps(columns)[0], g.straps(columns)[-1]), around(s.gate, r["poly.1a"]))
+    for y in s.gates:
+        over = r["poly.1a"] // 2
+        pen.box("poly", (straps[0] - over, straps[-1] + over), around(y, r["poly.1a"]))
     draw_rails(pen, g, columns)
 
 
 def draw_precharge(
     pen: Pen, g: Geometry, middle: int, repeat: tuple[int, int], pitch: tuple[int, int]
 ) -> None:
-    """The transistors on two sum lines, and their drains' way up to them."""
+    """The transistors on two sum lines, two gates each, and their drains' way up to them."""
     s, r = g.sense, pen.r
+    flat = r["licon.1"] + 2 * r["li.5"], r["li.1"]
     for x in (middle - g.column, middle + g.column):
-        ends = s.source - overhang(r), s.drain + overhang(r)
+        ends = s.drains[0] - overhang(r), s.drains[1] + overhang(r)
         pen.box("diff", around(x, r["difftap.2"]), ends, repeat, pitch)
-        for y in (s.source, s.drain):
-            pen.square("licon", x, y, repeat, pitch)
-            pen.square("mcon", x, y, repeat, pitch)
-            sides = r["licon.1"] + 2 * r["li.5"], r["li.1"]
-            wide, tall = sides if y == s.source else sides[::-1]
-            pen.box("li1", around(x, wide), around(y, tall), repeat, pitch)
-        wide, high = pad("met1", "mcon", r)[::-1]
-        pen.box("met1", around(x, wide), around(s.drain, high), repeat, pitch)
-        pen.square("via", x, s.drain, repeat, pitch)
-        wide, high = pad("met2", "via", r)
-        pen.box("met2", around(x, wide), around(s.drain, high), repeat, pitch)
+        for y in (s.source, *s.drains):
+            for cut in ("licon", "mcon"):
+                pen.square(cut, x, y, repeat, pitch)
+            pen.box("li1", around(x, flat[0]), around(y, flat[1]), repeat, pitch)
+        for y in s.drains:
+            wide, high = pad("met1", "mcon", r)[::-1]
+            pen.box("met1", around(x, wide), around(y, high), repeat, pitch)
+            pen.square("via", x, y, repeat, pitch)
+            wide, high = pad("met2", "via", r)
+            pen.box("met2", around(x, wide), around(y, high), repeat, pitch)
 
 
 def gates(r: Rules) -> tuple[int, int]:
@@ -80,8 +81,7 @@ def draw_inverters(
     """Two inverters whose supply contacts are in the middle."""
     s, r = g.sense, pen.r
     centre, out = gates(r)
-    wide = r["difftap.2"]
-    for y in (s.pull_up, s.pull_down):
+    for y, wide in ((s.pull_up, r["difftap.2"]), (s.pull_down, 2 * r["difftap.2"])):
         pen.box("diff", around(middle, pair_width(r)), around(y, wide), repeat, pitch)
         pen.square("licon", middle, y, repeat, pitch)
         pen.square("mcon", middle, y, repeat, pitch)
@@ -90,7 +90,7 @@ def draw_inverters(
     tall, inputs = r["licon.1"] + 2 * r["licon.8a"], []
     for side in (-1, 1):
         x = middle + side * centre
-        ends = s.input - tall // 2, s.pull_down + wide // 2 + r["poly.8"]
+        ends = s.input - tall // 2, s.pull_down + r["difftap.2"] + r["poly.8"]
         pen.box("poly", around(x, r["poly.1a"]), ends, repeat, pitch)
         contact = middle + side * (
             on_grid(r["poly.2"] // 2, 2 * r.grid) + r["licon.8"] + r["licon.1"] // 2
@@ -119,7 +119,7 @@ def draw_input(
     ends = min(x, sum_line) - half, max(x, sum_line) + half
     pen.box("li1", around(x, r["li.1"]), around(s.input, r["licon.1"] + 2 * r["li.5"]), repeat, pitch)
     pen.box("li1", ends, around(s.input, r["li.1"]), repeat, pitch)
-    pen.box("li1", around(sum_line, r["li.1"]), (s.drain, s.input + half), repeat, pitch)
+    pen.box("li1", around(sum_line, r["li.1"]), (s.drains[1], s.input + half), repeat, pitch)
 
 
 def draw_output(
@@ -167,15 +167,17 @@ def draw_strap(pen: Pen, g: Geometry, x: int) -> None:
     s, r = g.sense, pen.r
     tracks = wires(g, r)
     wide, tall = r["licon.1"] + 2 * r["licon.8a"], r["licon.1"] + 2 * r["licon.8"]
-    pen.box("poly", around(x, wide), around(s.gate, tall))
-    pen.square("licon", x, s.gate)
+    contact = s.gates[1]
+    pen.box("poly", around(x, r["poly.1a"]), s.gates)
+    pen.box("poly", around(x, wide), around(contact, tall))
+    pen.square("licon", x, contact)
     side = r["licon.1"] + 2 * r["licon.15"]
-    pen.box("npc", around(x, side), around(s.gate, side))
+    pen.box("npc", around(x, side), around(contact, side))
     y = middle(tracks["precharge"])
-    pen.box("li1", around(x, r["li.1"]), (s.gate - r["licon.1"] // 2 - r["li.5"], y + r["ct.1"] // 2))
+    pen.box("li1", around(x, r["li.1"]), (contact - r["licon.1"] // 2 - r["li.5"], y + r["ct.1"] // 2))
     pen.stack(x, y, "mcon", "via", "via2")
-    for name in ("VPWR", "VGND"):
-        pen.stack(x, middle(tracks[name]), "via", "via2")
+    for y in (s.well_tap + r.grid, s.tap + r.grid):
+        pen.stack(x, y, "via", "via2")
 
 
 def middle(span: tuple[int, int]) -> int:
@@ -204,9 +206,9 @@ def draw_rails(pen: Pen, g: Geometry, columns: int) -> None:
     """Supply and ground on met1, as long as product lines, and the wires of met3."""
     s, r, width = g.sense, pen.r, g.width(columns)
     half = r["ct.1"] // 2 + r["m1.4"]
-    patch = pad("met1", "mcon", r)[0] // 2
     for low, high in (
-        (s.well_tap - half, s.drain - patch - r["m1.2"]),
+        (s.well_tap - half, s.well_tap + half),
+        (s.source - half, s.source + half),
         (s.pull_up - half, s.pull_up + half),
         (s.pull_down - half, s.tap + half),
     ):

@@ -205,8 +205,8 @@ def draw_sums(pen: Pen, d: Drivers) -> None:
     half = r["via.1a"] // 2 + r["m2.5"]
     top = s.height + g.rows_height(d.rows)
     ends = (
-        (s.height - s.drain, g.bottom(d.rows - 1) + g.row + half),
-        (g.bottom(1) - half, top + s.drain),
+        (s.height - s.drains[1], g.bottom(d.rows - 1) + g.row + half),
+        (g.bottom(1) - half, top + s.drains[1]),
     )
     for left, count in g.groups(d.columns):
         for odd in (0, 1):
