@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from intaglio.layout.geometry import geometry
 from intaglio.layout.die import CODES, write_base
 from intaglio.layout.fabric import TILE_WIDTH, Array, contacts, tiles
+from intaglio.layout.geometry import geometry
 from intaglio.layout.oasis import write_contacts
 from intaglio.layout.rules import rules
-from intaglio.verify.mask import find_crossings, read_cells, read_layers, read_tile
+from intaglio.verify.mask.read import read_tile
+from intaglio.verify.mask.shapes import find_crossings, read_cells, read_layers
 
 BITS, ROWS = 3, 40
 

@@ -7,24 +7,24 @@ import numpy as np
 import pytest
 from mask_files import LAYER, RULES, SIDE, random_codes, read_corners, write_tile
 
-from intaglio.layout.geometry import geometry
 from intaglio.layout.die import write_base
-from intaglio.layout.fabric import Array, Tile, contacts, tiles
+from intaglio.layout.fabric import Array, Tile, tiles
+from intaglio.layout.geometry import geometry
 from intaglio.verify.rules import BY_CONSTRUCTION, regions, violations
 
-ARRAYS = [(2, 15, 2, 12), (3, 11, 2, 9), (4, 5, 2, 7), (3, 2, 1, 700)]
+ARRAYS = [(2, 15, 2, 12), (3, 11, 2, 9), (4, 5, 2, 7), (3, 2, 1, 570)]
 
 
 def expected_corners(tile: Tile, codes: np.ndarray) -> set[tuple[int, int]]:
     """Every contact's corner, one cell after the other."""
     g, found = geometry(1 << tile.array.bits, RULES), set()
-    rows, columns = tile.array.rows + tile.array.rows % 2, tile.columns + tile.columns % 2
+    rows, columns, left = tile.drawn_rows, tile.drawn_columns, tile.drivers(RULES).end
     for lane in range(tile.lanes):
         for row in range(rows):
             for column in range(columns):
                 padding = row >= tile.array.rows or column >= tile.columns
                 code = 0 if padding else codes[row, tile.lane + lane, tile.column + column]
-                x = column * g.column + g.column // 2 - SIDE // 2
+                x = left + g.slot(column) * g.column + g.column // 2 - SIDE // 2
                 y = lane * g.lane(rows) + g.bottom(row) + g.first + int(code) * g.line - SIDE // 2
                 found.add((x, y))
     return found
@@ -42,10 +42,10 @@ def test_contacts_stand_where_the_codes_say(shape, tmp_path):
 
 
 def test_codes_that_leave_wide_gaps_and_empty_lines(tmp_path):
-    array = Array("q", 3, 2, 1, 600)
-    codes = np.zeros((2, 1, 600), np.uint8)
+    array = Array("q", 3, 2, 1, 570)
+    codes = np.zeros((2, 1, 570), np.uint8)
     codes[0, 0, [3, 500]] = 5
-    codes[1, 0, 599] = 7
+    codes[1, 0, 569] = 7
     (tile,) = tiles(array, RULES)
     write_tile(tile, codes, tmp_path / "q.oas")
     corners = {tuple(corner) for corner in read_corners(tmp_path / "q.oas").tolist()}

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from mask_files import RULES, mixed_model, open_cell, read_corners, write_corners
 
 from intaglio.errors import BadPackage, Mismatch
-from intaglio.layout.geometry import geometry
 from intaglio.layout.die import engrave
+from intaglio.layout.fabric import Array, tiles
+from intaglio.layout.geometry import geometry
 from intaglio.plan.chip import make_plan
-from intaglio.verify.mask import differences, read_masks
+from intaglio.verify.mask.compare import differences
+from intaglio.verify.mask.read import read_masks
 
 MODEL = mixed_model()
 PLAN = make_plan(MODEL)
@@ -80,7 +82,9 @@ def contact_of(masks: Path, cell: tuple[str, int, int, int]) -> tuple[Path, np.n
     f = FABRICS[name]
     g, path = geometry(1 << f.bits, RULES), masks / f"{name}.0.0.oas"
     corners = read_corners(path)
-    x = column * g.column + (g.column - g.contact) // 2
+    array = Array(name, f.bits, f.rows + f.extra_rows, f.lanes, f.outputs)
+    left = next(tiles(array, RULES)).drivers(RULES).end
+    x = left + g.slot(column) * g.column + (g.column - g.contact) // 2
     y = lane * g.lane(f.rows + f.extra_rows) + g.bottom(row) + g.first - g.contact // 2
     inside = (corners[:, 0] == x) & (corners[:, 1] >= y) & (corners[:, 1] < y + g.lines * g.line)
     (index,) = np.flatnonzero(inside)

@@ -27,7 +27,8 @@ from intaglio.flow.package import (
 from intaglio.flow.progress import Progress, silent
 from intaglio.flow.stages import put_folder
 from intaglio.layout.die import PROCESS, SHEET, Engraved, engrave
-from intaglio.verify.mask import SHOWN, Compared, Read, compare_masks, differences, read_masks
+from intaglio.verify.mask.compare import SHOWN, Compared, compare_masks, differences
+from intaglio.verify.mask.read import Read, read_masks
 
 FOLDER, STAGE = "masks", "masks"
 ENGRAVING, READING, COMPARING, MAKING = (

@@ -1,7 +1,7 @@
 """Drivers at an array's left: of a row's word lines, and of each of its product lines.
 
-All transistors of a row stand beside each other with horizontal gates: sources, gates and drains
-follow upwards from the row's lower edge, in ``fingers`` gates on each other as far as a row is high.
+All transistors of a row stand beside each other with horizontal gates: sources, gates and
+drains follow upwards from the row's lower edge, as many on each other as a row is high.
 N and P regions are stripes over all rows; their supplies are stripes of met2 above them.
 
 - ``word``: two inverters, ``row`` to ``row_n`` to the word line.
@@ -137,9 +137,7 @@ class Drivers:
         n = p[1] + self.gap, p[1] + self.gap + NOR[1]
         end = n[1] + r["poly.8"] + r["poly.2"] + (r["licon.1"] + 2 * r["licon.8"]) // 2
         needs = self.columns * CURRENT
-        inverter = self.inverter(
-            on_grid(end, 2 * r.grid), needs, needs / PULL_UP, self.fingers
-        )
+        inverter = self.inverter(on_grid(end, 2 * r.grid), needs, needs / PULL_UP, self.fingers)
         return Line(row_n, bit_n, p, n, inverter)
 
     @cached_property
@@ -254,8 +252,9 @@ def draw_nor(pen: Pen, d: Drivers, line: Line) -> None:
     """The NOR of a line's driver, its inputs at the row's two edges, its output at the inverter."""
     r, step, low = d.r, finger(d.r), gate(d.r)[0]
     half, top = r["li.1"] // 2, 2 * finger(d.r)
-    pads = low + r["poly.1a"] - (r["licon.1"] // 2 + r["licon.8"]), low + step + (
-        r["licon.1"] // 2 + r["licon.8"]
+    pads = (
+        low + r["poly.1a"] - (r["licon.1"] // 2 + r["licon.8"]),
+        low + step + (r["licon.1"] // 2 + r["licon.8"]),
     )
     for span in (line.p, line.n):
         pen.box("diff", span, (-overhang(r), top + overhang(r)))

@@ -91,7 +91,10 @@ def tiles(array: Array, r: Rules) -> Iterator[Tile]:
     high = max(TILE_HEIGHT // g.lane(array.rows), 1)
     for lane in range(0, array.lanes, high):
         for column in range(0, array.columns, TILE_COLUMNS):
-            lanes, columns = min(high, array.lanes - lane), min(TILE_COLUMNS, array.columns - column)
+            lanes, columns = (
+                min(high, array.lanes - lane),
+                min(TILE_COLUMNS, array.columns - column),
+            )
             yield Tile(array, lane, lanes, column, columns)
 
 

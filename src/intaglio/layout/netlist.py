@@ -109,5 +109,3 @@ def dummies(d: Drivers, lane: int, row: int) -> Iterator[str]:
         own = f"{lane}_{row}_{column}"
         source = f"idle_{lane}_{band}_{edge}_{column}"
         yield f"Xdummy_{own} open_{own} word_{lane}_{row} {source} VGND cell"
-
-

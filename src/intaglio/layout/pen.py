@@ -61,7 +61,9 @@ class Pen:
         pitch: tuple[int, int] = (0, 0),
     ) -> None:
         """A cut of a contact's or via's layer about a centre."""
-        side = self.r[{"licon": "licon.1", "mcon": "ct.1", "via": "via.1a", "via2": "via2.1a"}[layer]]
+        side = self.r[
+            {"licon": "licon.1", "mcon": "ct.1", "via": "via.1a", "via2": "via2.1a"}[layer]
+        ]
         self.box(layer, around(x, side), around(y, side), repeat, pitch)
 
     def stack(self, x: int, y: int, *cuts: str) -> None:

@@ -5,7 +5,7 @@ an inverter whose output is the column's bit. Two inverters share their supplies
 four columns wide. The wires of met3 above: supply, precharge, the outputs' pads, ground.
 """
 
-from intaglio.layout.geometry import Geometry, Strip, finger, overhang, tap_height
+from intaglio.layout.geometry import Geometry, finger, overhang, tap_height
 from intaglio.layout.pen import Pen, around, on_grid, pad
 from intaglio.layout.rules import Rules
 
@@ -100,7 +100,10 @@ def draw_inverters(
         x = middle + side * out
         for y in (s.pull_up, s.pull_down):
             pen.square("licon", x, y, repeat, pitch)
-        ends = s.pull_up - r["licon.1"] // 2 - r["li.5"], s.pull_down + r["licon.1"] // 2 + r["li.5"]
+        ends = (
+            s.pull_up - r["licon.1"] // 2 - r["li.5"],
+            s.pull_down + r["licon.1"] // 2 + r["li.5"],
+        )
         pen.box("li1", around(x, r["li.1"]), ends, repeat, pitch)
         draw_output(pen, g, x, middle + side * g.column, repeat, pitch)
     over = r["licon.1"] // 2 + r["licon.15"]  # two openings would be too near to each other
@@ -117,7 +120,9 @@ def draw_input(
     pen.square("licon", x, s.input, repeat, pitch)
     half = r["li.1"] // 2
     ends = min(x, sum_line) - half, max(x, sum_line) + half
-    pen.box("li1", around(x, r["li.1"]), around(s.input, r["licon.1"] + 2 * r["li.5"]), repeat, pitch)
+    pen.box(
+        "li1", around(x, r["li.1"]), around(s.input, r["licon.1"] + 2 * r["li.5"]), repeat, pitch
+    )
     pen.box("li1", ends, around(s.input, r["li.1"]), repeat, pitch)
     pen.box("li1", around(sum_line, r["li.1"]), (s.drains[1], s.input + half), repeat, pitch)
 
@@ -174,7 +179,9 @@ def draw_strap(pen: Pen, g: Geometry, x: int) -> None:
     side = r["licon.1"] + 2 * r["licon.15"]
     pen.box("npc", around(x, side), around(contact, side))
     y = middle(tracks["precharge"])
-    pen.box("li1", around(x, r["li.1"]), (contact - r["licon.1"] // 2 - r["li.5"], y + r["ct.1"] // 2))
+    pen.box(
+        "li1", around(x, r["li.1"]), (contact - r["licon.1"] // 2 - r["li.5"], y + r["ct.1"] // 2)
+    )
     pen.stack(x, y, "mcon", "via", "via2")
     for y in (s.well_tap + r.grid, s.tap + r.grid):
         pen.stack(x, y, "via", "via2")

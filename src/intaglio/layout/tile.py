@@ -12,7 +12,7 @@ from intaglio.layout.cell import unit
 from intaglio.layout.driver import Drivers, draw_driver_taps, draw_row, draw_stripes, draw_top
 from intaglio.layout.fabric import Tile
 from intaglio.layout.geometry import DUMMIES, STRAP, Geometry, finger, gate, overhang, tap_height
-from intaglio.layout.pen import Pen, Span, around, pad
+from intaglio.layout.pen import Pen, Span, around
 from intaglio.layout.rules import Rules
 from intaglio.layout.sense import PAD, draw_strip, middle, outputs, pad_height, wires
 

@@ -121,6 +121,11 @@ def differences(drawn: Any, intended: Any) -> list[str]:
     log = Log()  # klayout does not keep it
     comparer = kdb.NetlistComparer(log)
     comparer.max_depth, comparer.max_branch_complexity = 500, 10_000
+    pair = next(drawn.each_circuit()), next(intended.each_circuit())
+    for net in list(pair[0].each_net()):
+        other = pair[1].net_by_name(net.name.upper()) if net.name else None
+        if other is not None:
+            comparer.same_nets(net, other)
     equal = comparer.compare(drawn, intended)
     if not equal and not found:
         found.append("the netlists do not match")
