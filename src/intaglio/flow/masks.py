@@ -45,7 +45,7 @@ class Engraving:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; the macro's and the die's density are not drawn yet."""
+        """Plain values, ready for JSON; the die's density is not known yet."""
         return {
             "masks": str(self.path),
             "weights": self.made.weights,
@@ -53,7 +53,8 @@ class Engraving:
             "seconds": self.seconds,
             "bytes": self.made.bytes,
             "um2_per_weight": {
-                "cell": self.made.cell, "array": self.made.array, "tile": None, "all_in": None,
+                "cell": self.made.cell, "array": self.made.array, "tile": self.made.tile,
+                "all_in": None,
             },
         }  # fmt: skip
 

@@ -27,14 +27,15 @@ Progress = Callable[[float, str], object]
 @dataclass(frozen=True, slots=True)
 class Engraved:
     """What was written. ``weights``: codes of the fabrics, padding included; ``rom_codes``: of the
-    ROMs. ``cell`` and ``array``: um2 per weight, without and with the strips of taps between rows,
-    averaged over the fabrics' codes."""
+    ROMs. ``cell``, ``array``, ``tile``: um2 per weight, averaged over the fabrics' codes: of the
+    bare cell, with strips of taps, straps and padding, and of the whole macro."""
 
     weights: int
     rom_codes: int
     bytes: int
     cell: float
     array: float
+    tile: float
 
 
 def engrave(
@@ -63,21 +64,26 @@ def engrave(
         done += array.cells
         if progress:
             progress(done / total, array.name)
-    return measured(arrays, total, folder, r)
+    return measured(arrays, total, cut, folder, r)
 
 
-def measured(arrays: list[Array], total: int, folder: Path, r: Rules) -> Engraved:
+def measured(
+    arrays: list[Array], total: int, cut: dict[str, list[Tile]], folder: Path, r: Rules
+) -> Engraved:
     """The figures of what is now in ``folder``."""
     weights = sum(array.cells for array in arrays)
     sizes = {bits: geometry(1 << bits, r) for bits in {array.bits for array in arrays}}
     cell = sum(array.cells * sizes[array.bits].cell_area for array in arrays)
-    whole = sum(
-        array.lanes * sizes[array.bits].lane(array.rows)
-        * array.columns * sizes[array.bits].column * 1e-6
-        for array in arrays
-    )  # fmt: skip
+    bare = whole = 0
+    for tile in (tile for array in arrays for tile in cut[array.name]):
+        g, (width, height) = sizes[tile.array.bits], tile.size(r)
+        bare += tile.lanes * g.rows_height(tile.drawn_rows) * g.width(tile.drawn_columns)
+        whole += width * height
     size = sum(path.stat().st_size for path in folder.iterdir())
-    return Engraved(weights, total - weights, size, cell / weights, whole / weights)
+    return Engraved(
+        weights=weights, rom_codes=total - weights, bytes=size, cell=cell / weights,
+        array=bare * 1e-6 / weights, tile=whole * 1e-6 / weights,
+    )  # fmt: skip
 
 
 def file_name(tile: Tile) -> str:
