@@ -41,7 +41,7 @@ def main(millions: float, columns: int | None) -> None:
             codes = rng.integers(0, 1 << BITS, shape, dtype=np.uint8)
             started = time.process_time()
             with path.open("wb") as stream:
-                made = contacts(tile, codes, r)
+                made = contacts(tile, tile.codes(codes), r)
                 stream.writelines(write_contacts(CODES, made, r.layers["mcon"], r.grid))
             seconds += time.process_time() - started
             size += path.stat().st_size

@@ -58,7 +58,7 @@ def write_corners(path: Path, corners: np.ndarray) -> None:
 
 def write_tile(tile: Tile, codes: np.ndarray, path: Path) -> None:
     """Write a tile's contacts."""
-    pieces = write_contacts("codes", contacts(tile, codes, RULES), LAYER, RULES.grid)
+    pieces = write_contacts("codes", contacts(tile, tile.codes(codes), RULES), LAYER, RULES.grid)
     path.write_bytes(b"".join(pieces))
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mask_files import RULES, mixed_model, open_cell, read_corners, write_corners
 
 from intaglio.errors import BadPackage, Mismatch
+from intaglio.layout import die
 from intaglio.layout.die import engrave
 from intaglio.layout.fabric import Array, tiles
 from intaglio.layout.geometry import geometry
@@ -63,6 +64,14 @@ def test_masks_of_two_models_of_a_shape_share_sheet_and_base(masks, tmp_path):
     for name in ("die.json", "base.oas"):  # swapping them changes nothing
         shutil.copy(masks / name, folder / name)
     assert read_masks(folder).model.hash() == other.hash()
+
+
+def test_processes_write_the_same_files(masks, tmp_path, monkeypatch):
+    monkeypatch.setattr(die, "PARALLEL", 0)
+    engrave(MODEL, PLAN, tmp_path, jobs=2)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {path.name for path in masks.iterdir()}
+    assert all((tmp_path / name).read_bytes() == (masks / name).read_bytes() for name in names)
 
 
 def cells_of(name: str) -> st.SearchStrategy[tuple[str, int, int, int]]:

@@ -1,13 +1,19 @@
 """Masks of a whole chip: the base arrays, a programmable layer per tile, and the data sheet."""
 
 import json
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gdstk
+import numpy as np
 
+from intaglio.errors import BadInput
 from intaglio.golden.model import IntModel
 from intaglio.layout.contents import ROM_BITS, Rom, contents, fabric_array, fabrics, roms
 from intaglio.layout.fabric import Array, Tile, contacts, tiles
@@ -20,6 +26,8 @@ from intaglio.plan.chip import ChipPlan
 FORMAT = 1
 BASE, SHEET, CODES = "base.oas", "die.json", "codes"
 PROCESS = "sky130"
+PARALLEL = 30_000_000  # codes below which processes cost more time to start than they save
+WAITING = 2  # tiles per process whose codes are held in memory
 
 Progress = Callable[[float, str], object]
 
@@ -39,32 +47,64 @@ class Engraved:
 
 
 def engrave(
-    model: IntModel, plan: ChipPlan, folder: Path, progress: Progress | None = None
+    model: IntModel,
+    plan: ChipPlan,
+    folder: Path,
+    progress: Progress | None = None,
+    jobs: int = 1,
 ) -> Engraved:
     """Write the masks of a model to an empty folder: :data:`SHEET`, :data:`BASE`, a file per tile.
 
-    The first two depend on the shape alone.
+    The first two depend on the shape alone. ``jobs``: processes that write tiles, for large models.
     """
     r = rules(PROCESS)
     made = roms(plan, geometry(1 << ROM_BITS, r))
-    arrays = [fabric_array(name, fabric) for name, fabric in fabrics(plan)]
-    total = sum(array.cells for array in [*arrays, *(rom.array for rom in made.values())])
-    cut = {array.name: list(tiles(array, r)) for array in arrays}
-    cut |= {name: list(tiles(rom.array, r)) for name, rom in made.items()}
+    cut = chip_tiles(plan, r)
+    arrays = [cut[name][0].array for name, _ in fabrics(plan)]
+    total = sum(each[0].array.cells for each in cut.values())
     write_base([tile for each in cut.values() for tile in each], folder / BASE, r)
     (folder / SHEET).write_text(sheet(plan, made, cut, r), "utf-8")
+    write = partial(write_tile, folder)
+    jobs = jobs if total >= PARALLEL else 1
     done = 0
-    for array, codes in contents(model, plan, made):
-        for tile in cut[array.name]:
-            with (folder / file_name(tile)).open("xb") as stream:
-                pieces = write_contacts(
-                    CODES, contacts(tile, codes, r), r.layers[r.programmable], r.grid
-                )
-                stream.writelines(pieces)
-        done += array.cells
-        if progress:
-            progress(done / total, array.name)
+    with pool(jobs) as submit:
+        for array, codes in contents(model, plan, made):
+            for tile in cut[array.name]:
+                submit(write, tile, tile.codes(codes))
+            done += array.cells
+            if progress:
+                progress(done / total, array.name)
     return measured(arrays, total, cut, folder, r)
+
+
+def chip_tiles(plan: ChipPlan, r: Rules) -> dict[str, list[Tile]]:
+    """Every array's tiles, by its name: the fabrics' in the order of the chain, then the ROMs'."""
+    arrays = [fabric_array(name, fabric) for name, fabric in fabrics(plan)]
+    arrays += [rom.array for rom in roms(plan, geometry(1 << ROM_BITS, r)).values()]
+    return {array.name: list(tiles(array, r)) for array in arrays}
+
+
+def tile_codes(model: IntModel, plan: ChipPlan, wanted: str) -> tuple[Tile, np.ndarray]:
+    """A tile by its name, and its array's codes. Raises :class:`BadInput` where there is none."""
+    r = rules(PROCESS)
+    made, cut = roms(plan, geometry(1 << ROM_BITS, r)), chip_tiles(plan, r)
+    names = {tile.name: tile for each in cut.values() for tile in each}
+    if wanted not in names:
+        some = ", ".join([*names][:3])
+        raise BadInput(f"no tile is called {wanted!r}", hint=f"one of {some} ... of masks/die.json")
+    tile = names[wanted]
+    for array, codes in contents(model, plan, made):
+        if array.name == tile.array.name:
+            return tile, codes
+    raise AssertionError(wanted)
+
+
+def write_tile(folder: Path, tile: Tile, padded: np.ndarray) -> None:
+    """Write a tile's programmable layer. ``padded``: see :meth:`Tile.codes`."""
+    r = rules(PROCESS)
+    with (folder / file_name(tile)).open("xb") as stream:
+        made = contacts(tile, padded, r)
+        stream.writelines(write_contacts(CODES, made, r.layers[r.programmable], r.grid))
 
 
 def measured(
@@ -84,6 +124,33 @@ def measured(
         weights=weights, rom_codes=total - weights, bytes=size, cell=cell / weights,
         array=bare * 1e-6 / weights, tile=whole * 1e-6 / weights,
     )  # fmt: skip
+
+
+@contextmanager
+def pool(jobs: int) -> Iterator[Callable[..., None]]:
+    """Something that runs calls, in so many processes; at the end all are done, or one's error is
+    raised."""
+    if jobs == 1:
+        yield lambda call, *arguments: call(*arguments)
+        return
+    running: set[Future[None]] = set()
+
+    def submit(call: Callable[..., None], *arguments: Any) -> None:
+        nonlocal running
+        if len(running) >= WAITING * jobs:
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for each in finished:
+                each.result()
+        running.add(workers.submit(call, *arguments))
+
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as workers:
+        try:
+            yield submit
+            for each in running:
+                each.result()
+        except BaseException:
+            workers.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def file_name(tile: Tile) -> str:

@@ -98,10 +98,9 @@ def tiles(array: Array, r: Rules) -> Iterator[Tile]:
             yield Tile(array, lane, lanes, column, columns)
 
 
-def contacts(tile: Tile, codes: np.ndarray, r: Rules) -> Contacts:
-    """A tile's contacts as rows of columns: see :class:`Contacts`. ``codes``: of the array."""
+def contacts(tile: Tile, padded: np.ndarray, r: Rules) -> Contacts:
+    """A tile's contacts as rows of columns: see :class:`Contacts`. ``padded``: its own codes."""
     g = geometry(1 << tile.array.bits, r)
-    padded = tile.codes(codes)
     lanes, rows, columns = padded.shape
     lane = np.arange(lanes, dtype=np.int64)[:, None] * g.lane(rows)
     row = np.array([g.bottom(index) for index in range(rows)], np.int64)

@@ -82,7 +82,7 @@ def layers_of(
     for name in LAYERS:
         number, datatype = r.layers[name]
         found[name] = seen(top.get_polygons(layer=number, datatype=datatype), view)
-    found["weight"] = seen([*contact_shapes(contacts(tile, codes, r), r)], view)
+    found["weight"] = seen([*contact_shapes(contacts(tile, tile.codes(codes), r), r)], view)
     return found
 
 

@@ -107,7 +107,7 @@ def write_tile_views(tile: Tile, codes: np.ndarray, folder: Path, r: Rules) -> l
     library = gdstk.Library(tile.name, unit=1e-6, precision=r.grid * 1e-9)
     library.add(*base_cells([tile], r))
     own = gdstk.Cell(f"{tile.base}_codes")
-    own.add(*contact_shapes(contacts(tile, codes, r), r))
+    own.add(*contact_shapes(contacts(tile, tile.codes(codes), r), r))
     (top,) = (cell for cell in library.cells if cell.name == tile.base)
     top.add(gdstk.Reference(own))
     library.add(own)
