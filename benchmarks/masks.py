@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from intaglio.layout.die import CODES, write_base
-from intaglio.layout.fabric import TILE_WIDTH, Array, contacts, tiles
+from intaglio.layout.fabric import TILE_COLUMNS, Array, contacts, tiles
 from intaglio.layout.geometry import geometry
 from intaglio.layout.oasis import write_contacts
 from intaglio.layout.rules import rules
@@ -27,7 +27,7 @@ def main(millions: float, columns: int | None) -> None:
     """Measure and print."""
     r = rules("sky130")
     g = geometry(1 << BITS, r)
-    columns = columns or TILE_WIDTH // g.column // 2 * 2
+    columns = min(columns or TILE_COLUMNS, TILE_COLUMNS)
     array = Array("random", BITS, ROWS, max(2_000_000 // g.lane(ROWS), 1), columns)
     (tile,) = tiles(array, r)
     rng = np.random.default_rng(0)
@@ -56,6 +56,8 @@ def main(millions: float, columns: int | None) -> None:
         layers = read_layers("sky130", "mcon")
         (base,) = [c for c in read_cells(Path(folder) / "base.oas") if c.name == tile.base]
         where = find_crossings(base, layers, 1 << BITS)
+        print(f"base     {time.process_time() - started:.2f} s, once for all tiles of a kind")
+        started = time.process_time()
         found = np.full_like(codes, 255)
         sheet = {"name": "random", "rows": array.rows}
         part = {"base": tile.base, "lane": 0, "lanes": tile.lanes, "column": 0, "columns": columns}

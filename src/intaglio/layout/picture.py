@@ -67,9 +67,9 @@ def picture(tile: Tile, codes: np.ndarray, r: Rules, window: Window | None = Non
         f'viewBox="0 0 {WIDTH} {view.height * scale:.1f}" shape-rendering="geometricPrecision">',
     ]
     for name, (fill, opacity, _) in styles.items():
-        out.append(f'<g fill="{fill}" fill-opacity="{opacity}">')
-        out += [drawn(box, view, scale) for box in shapes[name]]
-        out.append("</g>")
+        if shapes[name]:
+            path = "".join(drawn(box, view, scale) for box in shapes[name])
+            out.append(f'<path fill="{fill}" fill-opacity="{opacity}" d="{path}"/>')
     return "\n".join([*out, "</svg>", *key(view, scale, styles, shapes), "</svg>", ""])
 
 
@@ -105,10 +105,8 @@ def drawn(box: tuple[float, float, float, float], view: Window, scale: float) ->
     left, right = max(left, view.x), min(right, view.x + view.width)
     low, high = max(low, view.y), min(high, view.y + view.height)
     x, y = (left - view.x) * scale, (view.y + view.height - high) * scale
-    return (
-        f'<rect x="{x:.2f}" y="{y:.2f}" width="{(right - left) * scale:.2f}" '
-        f'height="{(high - low) * scale:.2f}"/>'
-    )
+    wide, tall = (right - left) * scale, (high - low) * scale
+    return f"M{x:.1f} {y:.1f}h{wide:.1f}v{tall:.1f}h-{wide:.1f}z"
 
 
 def key(
