@@ -43,7 +43,9 @@ def test_lef_names_every_terminal_where_metal_is(tile):
 def test_all_is_drawn_within_the_outline(tile):
     width, height = tile.size(RULES)
     (top,) = (cell for cell in base_cells([tile], RULES) if cell.name == tile.base)
-    (left, low), (right, high) = top.bounding_box()
+    ends = top.bounding_box()
+    assert ends is not None
+    (left, low), (right, high) = ends
     assert left >= 0
     assert low >= 0
     assert right <= width / 1000
@@ -67,6 +69,7 @@ def test_a_tile_whole_has_one_contact_per_cell(tile, tmp_path):
     assert len(cells) == 2 * 6 * 12
     library = gdstk.read_gds(drawn)
     own = next(cell for cell in library.cells if cell.name == f"{tile.base}_codes")
+    assert isinstance(own, gdstk.Cell)
     assert len(own.polygons) == len(cells)
     again = tmp_path / "again"
     again.mkdir()

@@ -50,6 +50,8 @@ def whole_tile(array: Array, folder: Path) -> tuple[gdstk.Library, gdstk.Cell]:
     library = gdstk.read_oas(folder / "base.oas")
     codes = gdstk.read_oas(folder / "q.oas").cells[0]
     (top,) = (cell for cell in library.cells if cell.name == tile.base)
+    assert isinstance(codes, gdstk.Cell)
+    assert isinstance(top, gdstk.Cell)
     library.add(codes)
     top.add(gdstk.Reference(codes))
     return library, top

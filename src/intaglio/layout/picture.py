@@ -90,7 +90,8 @@ def seen(polygons: list[gdstk.Polygon], view: Window) -> list[tuple[float, float
     """Ends of the rectangles that reach into a window."""
     found = []
     for polygon in polygons:
-        (left, low), (right, high) = polygon.points.min(0), polygon.points.max(0)
+        points = np.asarray(polygon.points)
+        (left, low), (right, high) = points.min(0), points.max(0)
         if (
             right > view.x and left < view.x + view.width
             and high > view.y and low < view.y + view.height

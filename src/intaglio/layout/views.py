@@ -105,12 +105,12 @@ def write_tile_views(tile: Tile, codes: np.ndarray, folder: Path, r: Rules) -> l
         stream.write(f"* {tile.name}\n")
         stream.writelines(f"{line}\n" for line in netlist(tile, codes, r))
     library = gdstk.Library(tile.name, unit=1e-6, precision=r.grid * 1e-9)
-    library.add(*base_cells([tile], r))
+    cells = base_cells([tile], r)
     own = gdstk.Cell(f"{tile.base}_codes")
     own.add(*contact_shapes(contacts(tile, tile.codes(codes), r), r))
-    (top,) = (cell for cell in library.cells if cell.name == tile.base)
+    (top,) = (cell for cell in cells if cell.name == tile.base)
     top.add(gdstk.Reference(own))
-    library.add(own)
+    library.add(*cells, own)
     drawn = folder / f"{tile.name}.gds"
     library.write_gds(drawn, timestamp=EPOCH)
     return [path, drawn]

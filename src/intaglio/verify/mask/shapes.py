@@ -119,8 +119,9 @@ def find_crossings(cell: gdstk.Cell, layers: Layers, count: int) -> Crossings:
     Lines are the most shapes of their layer with the same two ends; what is beside them is no stub.
     """
     metal = boxes(cell, layers.lines)
-    _, span, times = np.unique(metal[:, [0, 2]], axis=0, return_inverse=True, return_counts=True)
-    lines = metal[span.reshape(-1) == times.argmax()]
+    ends = metal[:, 0] << 32 | metal[:, 2]
+    found, times = np.unique(ends, return_counts=True)
+    lines = metal[ends == found[times.argmax()]]
     lines = lines[np.argsort(lines[:, 1], kind="stable")]
     if (lines[1:, 1] < lines[:-1, 3]).any():
         raise ValueError(f"{cell.name}: lines touch")
