@@ -20,7 +20,8 @@ from intaglio.layout.rules import Rules
 
 CURRENT = 10_080 / 576  # nm of an inverter's N transistor per column: it discharges their sum lines
 PULL_UP = 3  # as much narrower is its P transistor
-NOR = (1680, 420)  # nm, width of each P and N transistor
+NOR = (1680, 420)  # nm, width of each P and N transistor of a NOR
+FOLDS = 2  # parts that its P transistors come in, where a row is high enough
 WORD = ((1680, 3360), (2520, 5040))  # nm, N and P of both inverters
 MOST_FINGERS = 6  # of a word driver
 TRACK = 940  # nm, of row_n above a row's lower edge
@@ -65,6 +66,11 @@ class Drivers:
         """Gates on each other: an even number."""
         free = self.g.row - 2 * overhang(self.r) - self.r["difftap.3"]
         return free // finger(self.r) // 2 * 2
+
+    @property
+    def folds(self) -> int:
+        """Parts of a NOR's pair of P transistors, above each other."""
+        return FOLDS if self.fingers >= 2 * FOLDS else 1
 
     @property
     def word_fingers(self) -> int:
@@ -133,7 +139,7 @@ class Drivers:
         bit_n = row_n + patch + r["m1.2"]
         left = bit_n + r["licon.1"] // 2 + r["licon.9"] + r["psd.5a"]
         left = on_grid(left, 2 * r.grid)
-        p = left, left + NOR[0]
+        p = left, left + NOR[0] // self.folds
         n = p[1] + self.gap, p[1] + self.gap + NOR[1]
         end = n[1] + r["poly.8"] + r["poly.2"] + (r["licon.1"] + 2 * r["licon.8"]) // 2
         needs = self.columns * CURRENT
@@ -256,12 +262,14 @@ def draw_nor(pen: Pen, d: Drivers, line: Line) -> None:
         low + r["poly.1a"] - (r["licon.1"] // 2 + r["licon.8"]),
         low + step + (r["licon.1"] // 2 + r["licon.8"]),
     )
-    for span in (line.p, line.n):
-        pen.box("diff", span, (-overhang(r), top + overhang(r)))
+    for span, height in ((line.p, top * d.folds), (line.n, top)):
+        pen.box("diff", span, (-overhang(r), height + overhang(r)))
     for number, (x, y) in enumerate(zip((line.row_n, line.bit_n), pads, strict=True)):
         ends = low + number * step, low + number * step + r["poly.1a"]
         pen.box("poly", (x, line.n[1] + r["poly.8"]), ends)
         draw_gate(pen, x, y, upright=False)
+    if d.folds > 1:
+        draw_fold(pen, d, line)
     side = (r["licon.1"] + 2 * r["licon.15"]) // 2  # the two openings are too near to be two
     pen.box("npc", (line.row_n - side, line.bit_n + side), (pads[0] - side, pads[1] + side))
     pen.box("li1", around(line.row_n, r["li.1"]), (-half, pads[0]))
@@ -275,6 +283,19 @@ def draw_nor(pen: Pen, d: Drivers, line: Line) -> None:
     pen.box("li1", link, (step - half, top + half))
     middle = (line.n[0] + line.n[1]) // 2
     pen.box("li1", around(middle, r["li.1"]), (top, d.g.row + half))
+
+
+def draw_fold(pen: Pen, d: Drivers, line: Line) -> None:
+    """The second part of a NOR's P transistors, mirrored above the first, its supply above it."""
+    r, step, low = d.r, finger(d.r), gate(d.r)[0]
+    wide = r["licon.1"] + 2 * r["licon.8a"]  # as its contact's pad, or a notch would be left
+    for first, x, side in ((1, line.bit_n, wide), (0, line.row_n, r["poly.1a"])):
+        y = low + (3 - first) * step, low + (3 - first) * step + r["poly.1a"]
+        pen.box("poly", (x - r["poly.1a"] // 2, line.p[1] + r["poly.8"]), y)
+        pen.box("poly", around(x, side), (low + first * step, y[1]))
+    draw_bar(pen, line.p, 4 * step, None, None)
+    middle = (line.p[0] + line.p[1]) // 2
+    pen.box("li1", around(middle, r["li.1"]), (4 * step, d.g.row + r["li.1"] // 2))
 
 
 def draw_edge(pen: Pen, d: Drivers) -> None:
@@ -291,13 +312,16 @@ def draw_edge(pen: Pen, d: Drivers) -> None:
 
 
 def draw_top(pen: Pen, d: Drivers, y: int) -> None:
-    """The upper edge of the last row below a strip of taps: the ground of its NORs."""
+    """The upper edge of the last row below a strip of taps: supply and ground of its NORs."""
     high = pad("met1", "mcon", d.r)[1]
     for line in d.lines:
         n = line.inverter.n
         pen.square("mcon", (line.n[0] + line.n[1]) // 2, y)
         pen.box("met1", (line.n[0], n[1]), around(y, high))
         pen.square("via", (n[0] + n[1]) // 2 - 20, y)
+        if d.folds > 1:
+            middle = (line.p[0] + line.p[1]) // 2
+            pen.stack(middle, y, "mcon", "via")
 
 
 def draw_supply(pen: Pen, d: Drivers, bar: Span, region: Span, y: int) -> None:

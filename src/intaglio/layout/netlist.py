@@ -67,8 +67,7 @@ def subcircuits(d: Drivers, r: Rules) -> Iterator[str]:
         *inverter("b", ("row_n", "word"), d.word[1], fingers, r),
         ".ends",
         f".subckt line_driver bit_n row_n line {SUPPLIES}",
-        transistor("0", "middle row_n VPWR VPWR", P, NOR[0], r),
-        transistor("1", "x bit_n middle VPWR", P, NOR[0], r),
+        *nor_pull_up(d, r),
         transistor("2", "x row_n VGND VGND", N, NOR[1], r),
         transistor("3", "x bit_n VGND VGND", N, NOR[1], r),
         *inverter("4", ("x", "line"), line, d.fingers, r),
@@ -79,6 +78,14 @@ def subcircuits(d: Drivers, r: Rules) -> Iterator[str]:
         transistor("2", "out sum VGND VGND", N, 2 * least, r),
         ".ends",
     )
+
+
+def nor_pull_up(d: Drivers, r: Rules) -> Iterator[str]:
+    """The P transistors of a line driver's NOR: pairs in series, beside each other."""
+    for part in range(d.folds):
+        width = NOR[0] // d.folds
+        yield transistor(f"p{part}", f"middle{part} row_n VPWR VPWR", P, width, r)
+        yield transistor(f"q{part}", f"x bit_n middle{part} VPWR", P, width, r)
 
 
 def drivers(d: Drivers, lane: int) -> Iterator[str]:
