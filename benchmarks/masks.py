@@ -1,7 +1,8 @@
 """Masks at scale: contacts a second, bits of file per code, reading back; of random codes.
 
 ``python benchmarks/masks.py [MILLIONS] [COLUMNS]``: engraves so many million 3-bit codes tile by
-tile, each of 40 rows by COLUMNS columns (default: the widest tile), and reads the last tile back.
+tile, each of 40 rows by COLUMNS columns (default: the widest tile), reads the last tile back, and
+writes as many by one process and by one per processor.
 """
 
 import math
@@ -12,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from intaglio.layout.die import CODES, write_base
+from intaglio.layout.die import CODES, pool, write_base, write_tile
 from intaglio.layout.fabric import TILE_COLUMNS, Array, contacts, tiles
 from intaglio.layout.geometry import geometry
 from intaglio.layout.oasis import write_contacts
 from intaglio.layout.rules import rules
+from intaglio.twin.engine import processors
 from intaglio.verify.mask.read import read_tile
 from intaglio.verify.mask.shapes import find_crossings, read_cells, read_layers
 
@@ -67,6 +69,26 @@ def main(millions: float, columns: int | None) -> None:
         print(f"read     {array.cells / seconds / 1e6:.1f} M contacts/s, equal")
 
 
+def parallel(millions: float) -> None:
+    """The same codes by one process and by one per processor: wall time."""
+    r = rules("sky130")
+    rows = max(2_000_000 // geometry(1 << BITS, r).lane(ROWS), 1)
+    shape = (ROWS, rows, TILE_COLUMNS)
+    count = max(math.ceil(millions * 1e6 / math.prod(shape)), 1)
+    codes = np.random.default_rng(0).integers(0, 1 << BITS, shape, dtype=np.uint8)
+    for jobs in (1, processors()):
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.monotonic()
+            with pool(jobs) as submit:
+                for number in range(count):
+                    (tile,) = tiles(Array(f"random{number}", BITS, *shape), r)
+                    submit(write_tile, Path(folder), tile, tile.codes(codes))
+            seconds = time.monotonic() - started
+        rate = count * math.prod(shape) / seconds / 1e6
+        print(f"{jobs} process{'es' if jobs > 1 else ''}: {seconds:.1f} s, {rate:.1f} M contacts/s")
+
+
 if __name__ == "__main__":
     given = sys.argv[1:]
     main(float(given[0]) if given else 16, int(given[1]) if given[1:] else None)
+    parallel(float(given[0]) if given else 16)
