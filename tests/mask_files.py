@@ -7,6 +7,8 @@ import numpy as np
 from random_model import random_architecture, random_model
 
 from intaglio.golden.model import IntModel
+from intaglio.layout.fabric import Array, Tile, contacts
+from intaglio.layout.oasis import write_contacts
 from intaglio.layout.rules import rules
 
 MODEL_FORMS = {
@@ -52,3 +54,17 @@ def write_corners(path: Path, corners: np.ndarray) -> None:
         ends = (x / 1000, y / 1000), ((x + SIDE) / 1000, (y + SIDE) / 1000)
         cell.add(gdstk.rectangle(*ends, layer=LAYER[0], datatype=LAYER[1]))
     library.write_oas(path)
+
+
+def write_tile(tile: Tile, codes: np.ndarray, path: Path) -> None:
+    """Write a tile's contacts."""
+    pieces = write_contacts("codes", contacts(tile, tile.codes(codes), RULES), LAYER, RULES.grid)
+    path.write_bytes(b"".join(pieces))
+
+
+def random_codes(array: Array, seed: int = 0) -> np.ndarray:
+    """Codes for all cells of an array."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(
+        0, 1 << array.bits, (array.rows, array.lanes, array.columns), dtype=np.uint8
+    )

@@ -416,7 +416,9 @@ def test_masks_are_engraved_read_back_and_compared(run):
     ran = run("masks", "engrave", "chip", "--json")
     assert ran.code == 0
     check_keys("masks engrave", ran.json | {"um2_per_weight": ran.json["um2_per_weight"]})
-    assert ran.json["um2_per_weight"]["all_in"] is None
+    density = ran.json["um2_per_weight"]
+    assert density["cell"] < density["array"] < density["tile"]
+    assert density["all_in"] is None
     read = run("masks", "read", "chip/masks", "--against", "chip", "--json")
     check_keys("masks read", read.json)
     assert read.json["hash"] == open_package(Path("chip")).hash
@@ -428,7 +430,25 @@ def test_masks_are_engraved_read_back_and_compared(run):
     assert "only the programmable layer differs" in run("masks", "diff", "chip", "chip").out
 
 
-@pytest.mark.parametrize("command", ["engrave", "read", "diff"])
+def test_views_and_pictures_of_tiles(run):
+    made = run("masks", "views", "chip", "-o", "views", "--tile", "head.0.0", "--json")
+    assert made.code == 0
+    check_keys("masks views", made.json)
+    assert {path.name for path in Path("views").iterdir()} == set(made.json["files"])
+    assert {"head.0.0.cdl", "head.0.0.gds"} < set(made.json["files"])
+    again = run("masks", "views", "chip", "-o", "views")
+    assert (again.code, "is there already" in again.err) == (2, True)
+    drawn = run("masks", "picture", "chip", "constants.0.0", "-o", "own.svg", "--json")
+    check_keys("masks picture", drawn.json)
+    assert Path("own.svg").read_text().startswith("<svg")
+    unknown = run("masks", "picture", "chip", "no.0.0", "-o", "no.svg")
+    assert "no tile is called 'no.0.0'" in unknown.err
+    wrong = run("masks", "picture", "chip", "constants.0.0", "-o", "no.svg", "--window", "1,2")
+    assert "--window must be X,Y,WIDTH,HEIGHT in um, not '1,2'" in wrong.err
+    assert not Path("no.svg").exists()
+
+
+@pytest.mark.parametrize("command", ["engrave", "read", "diff", "views", "picture"])
 def test_help_of_masks_has_an_example(run, command):
     ran = run("masks", command, "--help")
     assert f"Example: intaglio masks {command} " in ran.out

@@ -3,8 +3,8 @@
 import numpy as np
 from mask_files import RULES, mixed_model
 
-from intaglio.layout.cell import geometry
 from intaglio.layout.contents import Rom, contents, roms
+from intaglio.layout.geometry import geometry
 from intaglio.plan.chip import make_plan
 
 

@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from mask_files import RULES, mixed_model, open_cell, read_corners, write_corners
 
 from intaglio.errors import BadPackage, Mismatch
-from intaglio.layout.cell import geometry
+from intaglio.layout import die
 from intaglio.layout.die import engrave
+from intaglio.layout.fabric import Array, tiles
+from intaglio.layout.geometry import geometry
 from intaglio.plan.chip import make_plan
-from intaglio.verify.mask import differences, read_masks
+from intaglio.verify.mask.compare import differences
+from intaglio.verify.mask.read import read_masks
 
 MODEL = mixed_model()
 PLAN = make_plan(MODEL)
@@ -63,6 +66,14 @@ def test_masks_of_two_models_of_a_shape_share_sheet_and_base(masks, tmp_path):
     assert read_masks(folder).model.hash() == other.hash()
 
 
+def test_processes_write_the_same_files(masks, tmp_path, monkeypatch):
+    monkeypatch.setattr(die, "PARALLEL", 0)
+    engrave(MODEL, PLAN, tmp_path, jobs=2)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {path.name for path in masks.iterdir()}
+    assert all((tmp_path / name).read_bytes() == (masks / name).read_bytes() for name in names)
+
+
 def cells_of(name: str) -> st.SearchStrategy[tuple[str, int, int, int]]:
     f = FABRICS[name]
     return st.tuples(
@@ -80,7 +91,9 @@ def contact_of(masks: Path, cell: tuple[str, int, int, int]) -> tuple[Path, np.n
     f = FABRICS[name]
     g, path = geometry(1 << f.bits, RULES), masks / f"{name}.0.0.oas"
     corners = read_corners(path)
-    x = column * g.column + (g.column - g.contact) // 2
+    array = Array(name, f.bits, f.rows + f.extra_rows, f.lanes, f.outputs)
+    left = next(tiles(array, RULES)).drivers(RULES).end
+    x = left + g.slot(column) * g.column + (g.column - g.contact) // 2
     y = lane * g.lane(f.rows + f.extra_rows) + g.bottom(row) + g.first - g.contact // 2
     inside = (corners[:, 0] == x) & (corners[:, 1] >= y) & (corners[:, 1] < y + g.lines * g.line)
     (index,) = np.flatnonzero(inside)

@@ -1,12 +1,16 @@
-"""The commands ``masks engrave``, ``masks read`` and ``masks diff``."""
+"""The commands below ``masks``: engrave, read, diff, views, picture."""
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from intaglio.cli.screen import bars, say, write_json
+from intaglio.errors import BadInput
+
+if TYPE_CHECKING:
+    from intaglio.layout.picture import Window
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 DIFFERENT = 1
@@ -30,8 +34,8 @@ def engrave(
 ) -> None:
     """Write the masks of a chip (sky130) into its package: layout files and their data sheet.
 
-    They hold the cell arrays of fabrics and ROMs. Drivers, counters and the rest of the die are not
-    drawn yet (docs/masks.md).
+    They hold the tiles of fabrics and ROMs: cells, drivers, sense amplifiers. Counters, product
+    banks and the assembled die are not drawn yet (docs/masks.md).
     """
     from intaglio.flow.masks import engrave_package
     from intaglio.flow.package import open_package
@@ -46,8 +50,11 @@ def engrave(
     say(f"{done.path}: {contacts:,} contacts, {made.bytes:,} bytes, in {done.seconds:.1f} s")
     say(f"  fabrics  {made.weights:,} codes, ROMs {made.rom_codes:,} of 2 bits")
     say(f"  files    {per / contacts:.2f} bits per contact")
-    say(f"  density  {made.cell:.2f} um2 per code (cell), {made.array:.2f} (array with taps)")
-    say("  not drawn yet: drivers, sense, counters, product banks (docs/masks.md)")
+    say(
+        f"  density  {made.cell:.2f} um2 per code (cell), {made.array:.2f} (array), "
+        f"{made.tile:.2f} (tile)"
+    )
+    say("  not drawn yet: counters, product banks, the assembled die (docs/masks.md)")
 
 
 @masks.command(epilog="Example: intaglio masks read chips/bundled/masks --against chips/bundled")
@@ -113,3 +120,62 @@ def diff(
         f"  {found.changed:,} contacts stand in one of the two only, of {found.contacts:,} in "
         f"each; {found.changed_files} of {found.files} files"
     )
+
+
+@masks.command(epilog="Example: intaglio masks views chips/bundled -o views --tile head.0.0")
+def views(
+    chip: Annotated[Path, typer.Argument(help="A chip package, made by `intaglio compile`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
+    tile: Annotated[
+        list[str] | None,
+        typer.Option(help="Write this tile's netlist and GDS too, contacts included; repeatable."),
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Write what places a chip's tiles: LEF and a Verilog stub of every kind of tile.
+
+    A kind of tile is a macro of the base die: it depends on the shape alone. Netlist (CDL) and GDS
+    hold the model too and are written of the tiles that are named.
+    """
+    from intaglio.flow.masks import write_chip_views
+    from intaglio.flow.package import open_package
+
+    files = write_chip_views(open_package(chip), output, tile or [])
+    if json_output:
+        write_json({"views": str(output), "files": [path.name for path in files]})
+        return
+    say(f"{output}: {len(files)} files")
+
+
+@masks.command(epilog="Example: intaglio masks picture chips/bundled head.0.0 -o head.svg")
+def picture(
+    chip: Annotated[Path, typer.Argument(help="A chip package, made by `intaglio compile`.")],
+    tile: Annotated[str, typer.Argument(help="A tile, by the name of its file in masks/.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="SVG file to write.")],
+    window: Annotated[
+        str | None, typer.Option(help="The part to show, in um: X,Y,WIDTH,HEIGHT.")
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Draw a tile's layers in colour, the contacts that are weights on top, as SVG."""
+    from intaglio.flow.masks import write_picture
+    from intaglio.flow.package import open_package
+
+    write_picture(open_package(chip), tile, output, window_of(window))
+    if json_output:
+        write_json({"picture": str(output)})
+        return
+    say(f"{output}")
+
+
+def window_of(text: str | None) -> "Window | None":
+    """Four numbers as a window."""
+    if text is None:
+        return None
+    from intaglio.layout.picture import Window
+
+    try:
+        x, y, width, height = (float(part) for part in text.split(","))
+    except ValueError:
+        raise BadInput(f"--window must be X,Y,WIDTH,HEIGHT in um, not {text!r}") from None
+    return Window(x, y, width, height)

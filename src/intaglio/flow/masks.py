@@ -26,8 +26,13 @@ from intaglio.flow.package import (
 )
 from intaglio.flow.progress import Progress, silent
 from intaglio.flow.stages import put_folder
-from intaglio.layout.die import PROCESS, SHEET, Engraved, engrave
-from intaglio.verify.mask import SHOWN, Compared, Read, compare_masks, differences, read_masks
+from intaglio.layout.die import PROCESS, SHEET, Engraved, chip_tiles, engrave, tile_codes
+from intaglio.layout.picture import Window, picture
+from intaglio.layout.rules import rules
+from intaglio.layout.views import write_tile_views, write_views
+from intaglio.twin.engine import processors
+from intaglio.verify.mask.compare import SHOWN, Compared, compare_masks, differences
+from intaglio.verify.mask.read import Read, read_masks
 
 FOLDER, STAGE = "masks", "masks"
 ENGRAVING, READING, COMPARING, MAKING = (
@@ -44,7 +49,7 @@ class Engraving:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; the macro's and the die's density are not drawn yet."""
+        """Plain values, ready for JSON; the die's density is not known yet."""
         return {
             "masks": str(self.path),
             "weights": self.made.weights,
@@ -52,7 +57,8 @@ class Engraving:
             "seconds": self.seconds,
             "bytes": self.made.bytes,
             "um2_per_weight": {
-                "cell": self.made.cell, "array": self.made.array, "tile": None, "all_in": None,
+                "cell": self.made.cell, "array": self.made.array, "tile": self.made.tile,
+                "all_in": None,
             },
         }  # fmt: skip
 
@@ -73,7 +79,8 @@ def engrave_package(package: Package, progress: Progress = silent) -> Engraving:
 
     def fill(folder: Path) -> dict[str, Any]:
         progress(ENGRAVING, 0, "")
-        made.append(engrave(package.model, package.plan, folder, shown(progress, ENGRAVING)))
+        told = shown(progress, ENGRAVING)
+        made.append(engrave(package.model, package.plan, folder, told, processors()))
         return {"weights": made[0].weights, "bytes": made[0].bytes}
 
     tools = {"intaglio": __version__, "gdstk": importlib.metadata.version("gdstk")}
@@ -187,3 +194,27 @@ def diff_chips(first: Path, second: Path, progress: Progress = silent) -> Compar
     compared = compare_masks(masks_of(first), masks_of(second), shown(progress, COMPARING))
     progress(COMPARING, 1, "")
     return compared
+
+
+def write_chip_views(package: Package, folder: Path, names: list[str]) -> list[Path]:
+    """Write what others place tiles by to a new folder: LEF and Verilog of every kind of tile, and
+    netlist and GDS of the tiles that are named."""
+    if folder.exists():
+        raise BadInput(f"{folder}: is there already", hint="choose another folder")
+    r = rules(PROCESS)
+    with whole_folder(folder) as made:
+        kinds = {tile.base: tile for each in chip_tiles(package.plan, r).values() for tile in each}
+        written = [path for name in sorted(kinds) for path in write_views(kinds[name], made, r)]
+        for name in names:
+            tile, codes = tile_codes(package.model, package.plan, name)
+            written += write_tile_views(tile, codes, made, r)
+        return [folder / path.name for path in written]
+
+
+def write_picture(package: Package, name: str, path: Path, window: Window | None = None) -> None:
+    """Write the picture of a tile, or of a part of it, as SVG."""
+    tile, codes = tile_codes(package.model, package.plan, name)
+    text = picture(tile, codes, rules(PROCESS), window)
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(text, "utf-8")
+    beside.replace(path)

@@ -15,8 +15,8 @@ import numpy as np
 
 from intaglio.golden.model import IntModel, Norm
 from intaglio.golden.number import MULTIPLIER_BITS
-from intaglio.layout.cell import Geometry
 from intaglio.layout.fabric import Array
+from intaglio.layout.geometry import Geometry
 from intaglio.plan.chip import ChipPlan
 from intaglio.plan.place import place, start_values
 from intaglio.plan.tiling import FabricPlan

@@ -26,12 +26,13 @@ class Contacts:
     """One square per column and row, on the line that the code names; lengths in nm.
 
     ``codes``: uint8 [rows, columns]. ``bottoms``: int64 [rows], lower end of a contact on line 0.
-    ``left``: of column 0.
+    ``slots``: int64 [columns], ascending, how many times ``column`` each is from ``left``.
     """
 
     codes: np.ndarray
     bottoms: np.ndarray
     left: int
+    slots: np.ndarray
     column: int
     line: int
     lines: int
@@ -103,7 +104,7 @@ def records(
 ) -> tuple[bytes, tuple[int, int], bytes]:
     """Records of some rows; where the next is counted from; what the first of all still needs."""
     codes = contacts.codes[part]
-    order = np.argsort(codes, axis=1, kind="stable").astype(np.int64)
+    order = contacts.slots[np.argsort(codes, axis=1, kind="stable")]
     gaps = np.diff(order, axis=1, prepend=0)
     small = np.where(gaps < 128, gaps, 0).astype(np.uint8)
     counts = np.stack([(codes == line).sum(1) for line in range(contacts.lines)], 1)

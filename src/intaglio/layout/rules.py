@@ -1,6 +1,6 @@
 """Rules: the mask layers and design rules of a process, read from its file, in nanometres."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -10,11 +10,21 @@ from typing import Any
 from intaglio.errors import BadInput
 from intaglio.quantity import is_number, read_yaml
 
-KEYS = {"process", "grid", "programmable", "sources", "layers", "rules"}
+KEYS = {"process", "grid", "programmable", "sources", "layers", "derived", "rules"}
 CHECKS = {
-    "width", "channel width", "spacing", "size", "enclosure", "enclosure of two opposite sides",
-    "extension", "area", "reach",
-}  # fmt: skip
+    "width",
+    "channel width",
+    "spacing",
+    "size",
+    "enclosure",
+    "enclosure of two opposite sides",
+    "extension",
+    "area",
+    "hole area",
+    "reach",
+}
+AREAS = {"area", "hole area"}
+OPERATORS = ("&", "|", "-")  # fmt: skip
 PAIRED = CHECKS & {"enclosure", "enclosure of two opposite sides", "extension", "reach"}
 
 
@@ -34,13 +44,15 @@ class Rule:
 class Rules:
     """What a process' layout must keep.
 
-    ``layers``: GDS layer and datatype by name. ``programmable``: the layer that holds the model.
+    ``layers``: GDS layer and datatype by name. ``derived``: layers made of those before them, as
+    (left, operator, right). ``programmable``: the layer that holds the model.
     """
 
     process: str
     grid: int
     programmable: str
     layers: dict[str, tuple[int, int]]
+    derived: dict[str, tuple[str, str, str]]
     rules: dict[str, Rule]
 
     def __getitem__(self, name: str) -> int:
@@ -77,11 +89,13 @@ def read_rules(path: Path) -> Rules:
     grid = in_nm(values["grid"], 1000, f"{path.name}: grid")
     if not grid:
         raise BadInput(f"{path.name}: grid must be above 0")
+    derived = read_derived(values, layers, path)
+    known = {*layers, *derived}
     found = {
-        name: read_rule(name, entry, layers, sources, f"{path.name}: rules: {name}")
+        name: read_rule(name, entry, known, sources, f"{path.name}: rules: {name}")
         for name, entry in entries(values, "rules", path)
     }
-    return Rules(str(values["process"]), grid, values["programmable"], layers, found)
+    return Rules(str(values["process"]), grid, values["programmable"], layers, derived, found)
 
 
 def entries(values: Mapping[str, Any], key: str, path: Path) -> list[tuple[str, Any]]:
@@ -118,10 +132,27 @@ def read_layer(entry: Any, sources: Mapping[str, Any], place: str) -> tuple[int,
     return gds[0], gds[1]
 
 
+def read_derived(
+    values: Mapping[str, Any], layers: Mapping[str, Any], path: Path
+) -> dict[str, tuple[str, str, str]]:
+    """The layers made of two others each."""
+    found: dict[str, tuple[str, str, str]] = {}
+    for name, entry in entries(values, "derived", path):
+        for operator in OPERATORS:
+            left, middle, right = str(entry).partition(f" {operator} ")
+            if middle and all(part in layers or part in found for part in (left, right)):
+                found[name] = left, operator, right
+        if name not in found:
+            raise BadInput(
+                f"{path.name}: derived: {name}: must join two known layers by & | or -: {entry!r}"
+            )
+    return found
+
+
 def read_rule(
     name: str,
     entry: Any,
-    layers: Mapping[str, Any],
+    layers: Collection[str],
     sources: Mapping[str, Any],
     place: str,
 ) -> Rule:
@@ -135,7 +166,7 @@ def read_rule(
     for key in ("layer", "of"):
         if key in entry and entry[key] not in layers:
             raise BadInput(f"{place}: {key} must be one of the file's layers, not {entry[key]!r}")
-    scale = 1_000_000 if entry["check"] == "area" else 1000
+    scale = 1_000_000 if entry["check"] in AREAS else 1000
     value = in_nm(entry["value"], scale, place)
     return Rule(name, entry["check"], entry["layer"], value, entry["source"], entry.get("of"))
 

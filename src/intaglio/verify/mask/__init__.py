@@ -1,0 +1,1 @@
+"""Masks read back and compared, from layout files and a data sheet alone: by geometry."""

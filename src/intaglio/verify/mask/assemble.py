@@ -1,0 +1,122 @@
+"""A model put together from the codes of all arrays, fabrics' and ROMs'."""
+
+from typing import Any
+
+import numpy as np
+
+from intaglio.errors import Mismatch
+from intaglio.golden.model import MATRICES, IntModel, Layer, Matrix, Norm
+from intaglio.golden.number import product_bits
+from intaglio.plan.chip import ChipPlan
+from intaglio.plan.tiling import FabricPlan
+
+
+class Assembly:
+    """Puts a model together from the codes of all arrays."""
+
+    def __init__(self, plan: ChipPlan, roms: dict[str, Any], codes: dict[str, np.ndarray]) -> None:
+        self.plan, self.roms, self.codes = plan, roms, codes
+
+    def model(self) -> IntModel:
+        """The whole model; its own checks are made."""
+        a, last = self.plan.architecture, self.words("constants")
+        layers = []
+        for index, fabrics in enumerate(self.plan.layers):
+            place = f"layers.{index}"
+            own = self.words(f"{place}.constants")
+            layers.append(
+                Layer(
+                    norm_attention=norm(own, "norm_attention"),
+                    norm_mlp=norm(own, "norm_mlp"),
+                    score_shift=int(own["score_shift"][0]),
+                    **{name: self.matrix(f"{place}.{name}", fabrics[name]) for name in MATRICES},
+                )
+            )
+        elements = self.words("embedding")["element"].astype(np.uint8).view(np.int8)
+        step = int(last["residual_step"][0])
+        return IntModel(
+            architecture=a,
+            widths=self.plan.widths,
+            residual_step=step - 256 if step > 127 else step,
+            rotary=np.array(self.plan.rotary, np.int64),
+            embedding=elements.reshape(a.vocabulary, a.width),
+            embedding_multiplier=self.words("embedding_multiplier")["multiplier"].astype(np.uint16),
+            embedding_shift=int(last["embedding_shift"][0]),
+            layers=tuple(layers),
+            norm=norm(last, "norm"),
+            head=self.matrix("head", self.plan.head),
+        )
+
+    def words(self, name: str) -> dict[str, np.ndarray]:
+        """The fields of a ROM's words: uint64 [words] by name."""
+        rom = self.roms[name]
+        rows = self.codes[name].transpose(1, 0, 2).reshape(-1, rom["digits"])
+        digits, beyond = rows[: rom["words"]], rows[rom["words"] :]
+        bits = np.stack([digits & 1, digits >> 1], -1).reshape(len(digits), -1)
+        found, at = {}, 0
+        for field, width in rom["fields"]:
+            value = np.zeros(len(bits), np.uint64)
+            for bit in range(width):
+                value |= bits[:, at + bit].astype(np.uint64) << np.uint64(bit)
+            found[field] = value
+            at += width
+        if bits[:, at:].any() or beyond.any():
+            raise Mismatch(f"{name}: a contact outside its words")
+        return found
+
+    def matrix(self, name: str, fabric: FabricPlan) -> Matrix:
+        """A fabric's codes and what stands behind it."""
+        codes, narrow = self.codes[name], self.words(f"{name}.narrow")
+        self.check_start(name, fabric)
+        main = codes[: fabric.rows].reshape(-1, fabric.outputs)
+        if main[fabric.inputs :].any():
+            raise Mismatch(f"{name}: lanes without an input must hold code 0")
+        inputs, extra = self.extras(name, fabric)
+        return Matrix(
+            bits=fabric.bits,
+            codes=np.ascontiguousarray(main[: fabric.inputs]),
+            extra_shift=fabric.extra_shift,
+            extra_inputs=inputs,
+            extra_codes=extra,
+            multiplier=narrow["multiplier"].astype(np.uint16),
+            shift=narrow["shift"].astype(np.uint8),
+        )
+
+    def extras(self, name: str, fabric: FabricPlan) -> tuple[np.ndarray, np.ndarray]:
+        """The inputs that have a second digit, ascending, and those digits."""
+        second = self.codes[name][fabric.rows :]
+        if not fabric.extra_rows:
+            return np.zeros(0, np.int32), np.zeros((0, fabric.outputs), np.uint8)
+        rows = self.words(f"{name}.map")["row"].astype(np.int64)
+        rows = rows.reshape(fabric.extra_rows, fabric.lanes)
+        used = rows < fabric.rows
+        if (rows > fabric.rows).any() or second[~used].any():
+            raise Mismatch(f"{name}: extra rows without an input must hold code 0")
+        extra, lane = np.nonzero(used)
+        inputs = rows[extra, lane] * fabric.lanes + lane
+        order = np.argsort(inputs, kind="stable")
+        return inputs[order].astype(np.int32), second[extra[order], lane[order]]
+
+    def check_start(self, name: str, fabric: FabricPlan) -> None:
+        """Raise :class:`Mismatch` unless start values follow from the codes.
+
+        A negative product comes without its last 1; the sign's bit cycle counts every cell once too
+        much: see docs/spec.md.
+        """
+        codes = self.codes[name]
+        start = np.zeros(fabric.outputs, np.int64)
+        for row, cells in enumerate(codes):
+            each = (cells >> fabric.bits - 1).sum(0, dtype=np.int64)
+            each -= len(cells) << product_bits(fabric.activation) - 1
+            start += each << (fabric.extra_shift if row < fabric.rows else 0)
+        expected = start & (1 << fabric.accumulator) - 1
+        wrong = expected != self.words(f"{name}.start")["start"].astype(np.int64)
+        if wrong.any():
+            raise Mismatch(
+                f"{name}, column {int(wrong.argmax())}: its start value contradicts its codes"
+            )
+
+
+def norm(words: dict[str, np.ndarray], name: str) -> Norm:
+    """The constants of a norm from the words that hold them."""
+    return Norm(*(int(words[f"{name}.{part}"][0]) for part in ("epsilon", "multiplier", "shift")))

@@ -1,0 +1,160 @@
+"""Masks read back: from layout files and a data sheet to the whole integer model."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from intaglio.errors import BadPackage, IntaglioError, Mismatch
+from intaglio.golden.model import IntModel
+from intaglio.plan.chip import ChipPlan
+from intaglio.verify.mask.assemble import Assembly
+from intaglio.verify.mask.shapes import (
+    AGAIN,
+    NM,
+    UNREADABLE,
+    Crossings,
+    Layers,
+    find_crossings,
+    locate,
+    nearest,
+    read_cells,
+    read_contacts,
+    read_layers,
+)
+
+FORMAT = 1
+SHEET, BASE = "die.json", "base.oas"
+UNIT = 4
+"""Columns are drawn in so many: those of two sense amplifiers at one end of their sum lines."""
+
+Progress = Callable[[float, str], object]
+
+
+@dataclass(frozen=True)
+class Read:
+    """What masks hold: ``model`` under the shape ``plan``."""
+
+    model: IntModel
+    plan: ChipPlan
+
+
+def read_masks(folder: Path, progress: Progress | None = None) -> Read:
+    """Recover the model from the layout files and the data sheet in ``folder``.
+
+    Raises :class:`BadPackage` for files that are missing, damaged or of another kind, and
+    :class:`Mismatch` naming the cell where a contact is missing, doubled or on no crossing, or the
+    ROM that contradicts the codes.
+    """
+    sheet = read_sheet(folder / SHEET)
+    try:
+        plan = ChipPlan.from_dict(sheet["shape"])
+        layers = read_layers(sheet["process"], sheet["programmable"])
+        codes = read_arrays(folder, sheet, layers, progress)
+        return Read(Assembly(plan, sheet["roms"], codes).model(), plan)
+    except IntaglioError:
+        raise
+    except UNREADABLE as error:
+        raise BadPackage(f"{folder / SHEET}: damaged: {error!r}", hint=AGAIN) from None
+
+
+def read_sheet(path: Path) -> dict[str, Any]:
+    """The data sheet, of this format."""
+    try:
+        sheet = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise BadPackage(f"{path}: no such file: {path.parent} holds no masks") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadPackage(f"{path}: damaged: {error}", hint=AGAIN) from None
+    if not isinstance(sheet, dict) or sheet.get("format") != FORMAT:
+        raise BadPackage(f"{path}: not a data sheet of format {FORMAT}", hint=AGAIN)
+    return sheet
+
+
+def read_arrays(
+    folder: Path, sheet: dict[str, Any], layers: Layers, progress: Progress | None
+) -> dict[str, np.ndarray]:
+    """The codes of every array by name: uint8 [rows, lanes, columns]."""
+    cells = {cell.name: cell for cell in read_cells(folder / BASE)}
+    known: dict[str, Crossings] = {}
+    found: dict[str, np.ndarray] = {}
+    for number, array in enumerate(sheet["arrays"]):
+        codes = np.full((array["rows"], array["lanes"], array["columns"]), 255, np.uint8)
+        for tile in array["tiles"]:
+            path = inside(folder, tile["file"])
+            if tile["base"] not in cells:
+                raise BadPackage(f"{folder / BASE}: has no cell {tile['base']}", hint=AGAIN)
+            if tile["base"] not in known:
+                count = 1 << array["bits"]
+                known[tile["base"]] = find_crossings(cells[tile["base"]], layers, count)
+            read_tile(path, array, tile, known[tile["base"]], layers, codes)
+        if (codes == 255).any():
+            raise BadPackage(f"{folder / SHEET}: {array['name']}: its tiles do not cover it")
+        found[array["name"]] = codes
+        if progress:
+            progress((number + 1) / len(sheet["arrays"]), array["name"])
+    return found
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file of that name in ``folder``."""
+    if Path(name).name != name:
+        raise BadPackage(f"{folder / SHEET}: file must be a name, not {name!r}")
+    return folder / name
+
+
+def read_tile(
+    path: Path,
+    array: dict[str, Any],
+    tile: dict[str, Any],
+    where: Crossings,
+    layers: Layers,
+    codes: np.ndarray,
+) -> None:
+    """Read a tile's contacts into its part of an array's ``codes``."""
+    rows = array["rows"] + array["rows"] % 2
+    columns = -(-tile["columns"] // UNIT) * UNIT
+    if where.stubs.shape[:2] != (tile["lanes"] * rows, columns):
+        raise BadPackage(
+            f"{path}: {tile['base']} must have {tile['lanes'] * rows} rows of {columns} columns, "
+            f"not {where.stubs.shape[0]} of {where.stubs.shape[1]}", hint=AGAIN,
+        )  # fmt: skip
+    corners = read_contacts(path, layers)
+    row, column, code = locate(corners, where, layers.contact)
+
+    def named(at_row: int, at_column: int) -> str:
+        lane, inner = divmod(int(at_row), rows)
+        return cell_name(array["name"], inner, tile["lane"] + lane, tile["column"] + int(at_column))
+
+    stray = row < 0
+    counts = np.bincount(row[~stray] * columns + column[~stray], minlength=where.stubs[..., 0].size)
+    for wrong, what in ((counts == 0, "has no contact"), (counts > 1, "has more than one contact")):
+        if wrong.any():
+            total = int(wrong.sum())
+            more = f", and {total - 1} cells more" if total > 1 else ""
+            raise Mismatch(f"{path}: {named(*divmod(int(wrong.argmax()), columns))} {what}{more}")
+    if stray.any():
+        x, y = corners[stray][0] / NM
+        raise Mismatch(
+            f"{path}: the contact at {x:.3f}, {y:.3f} um is on no crossing; the cell nearest to it "
+            f"is {named(*nearest(corners[stray][0], where, layers.contact))}"
+        )
+    grid = np.zeros((tile["lanes"] * rows, columns), np.uint8)
+    grid[row, column] = code
+    grid = grid.reshape(tile["lanes"], rows, columns)
+    inner = grid[:, : array["rows"], : tile["columns"]]
+    if np.count_nonzero(grid) != np.count_nonzero(inner):
+        raise Mismatch(f"{path}: {array['name']}: padding must hold code 0")
+    part = codes[
+        :, tile["lane"] : tile["lane"] + tile["lanes"],
+        tile["column"] : tile["column"] + tile["columns"],
+    ]  # fmt: skip
+    part[:] = inner.transpose(1, 0, 2)
+
+
+def cell_name(array: str, row: int, lane: int, column: int) -> str:
+    """What a cell is called."""
+    return f"{array}, row {row}, lane {lane}, column {column}"

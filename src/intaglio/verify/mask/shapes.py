@@ -1,0 +1,199 @@
+"""Shapes of layout files: where a base array can hold contacts, and where a tile's contacts stand.
+
+A cell's code is the number of the product line, counted from below, at whose crossing with the
+cell's stub a contact sits. Stubs are the shapes of local interconnect that cross a whole row of
+lines; rows and columns are counted from where they are. Nothing here knows how the shapes were
+drawn: it shares no code with ``layout`` but reads the same rule file for the layers' numbers.
+"""
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import gdstk
+import numpy as np
+
+from intaglio.errors import BadPackage
+from intaglio.quantity import read_yaml
+
+AGAIN = "engrave the masks again"
+LINES, STUBS = "met1", "li1"
+CONTACT_SIZE = "ct.1"
+NM = 1e3  # of a micrometre
+UNREADABLE = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError)
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Layer and datatype of what decides a code, and a contact's side in nm."""
+
+    programmable: tuple[int, int]
+    lines: tuple[int, int]
+    stubs: tuple[int, int]
+    contact: int
+
+
+@dataclass(frozen=True, eq=False)
+class Crossings:
+    """Where a base array can hold contacts; nm, ascending.
+
+    ``columns``: int64 [columns, 2], left and right of a stub. ``lines``: int64 [lines, 2], lower
+    and upper end of every product line. ``stubs``: int64 [rows, columns, 2], lower and upper end.
+    ``first``: int64 [rows], each row's lowest line. ``count``: lines of a row.
+    """
+
+    columns: np.ndarray
+    lines: np.ndarray
+    stubs: np.ndarray
+    first: np.ndarray
+    count: int
+
+
+def read_layers(process: str, programmable: str) -> Layers:
+    """The numbers of the layers, from the rule file of a process."""
+    if not process.isidentifier():
+        raise BadPackage(f"process must be a name, not {process!r}")
+    values = read_yaml(Path(str(files("intaglio") / "layout" / f"{process}.yaml")))
+    numbers = {name: tuple(entry["gds"]) for name, entry in values["layers"].items()}
+    contact = round(values["rules"][CONTACT_SIZE]["value"] * NM)
+    return Layers(numbers[programmable], numbers[LINES], numbers[STUBS], contact)
+
+
+def read_cells(path: Path) -> list[gdstk.Cell]:
+    """The cells of a layout file. Raises :class:`BadPackage` where it is missing or damaged."""
+    if not path.is_file():
+        raise BadPackage(f"{path}: missing", hint=AGAIN)
+    try:
+        cells = gdstk.read_oas(path, unit=1e-6).cells
+    except UNREADABLE as error:
+        raise BadPackage(f"{path}: not an OASIS file: {error}", hint=AGAIN) from None
+    return [cell for cell in cells if isinstance(cell, gdstk.Cell)]
+
+
+def offsets(shape: Any) -> np.ndarray:
+    """Where a shape repeats, in nm: int64 [times, 2], 0, 0 where it does not."""
+    repetition = shape.repetition
+    if repetition is None or not repetition.size:
+        return np.zeros((1, 2), np.int64)
+    return in_nm(np.asarray(repetition.get_offsets()).reshape(-1, 2))
+
+
+def in_nm(lengths: Any) -> np.ndarray:
+    """Micrometres as whole nanometres."""
+    return np.rint(np.asarray(lengths, np.float64) * NM).astype(np.int64)
+
+
+def box(polygon: Any) -> np.ndarray:
+    """Left, lower, right and upper end of a rectangle, nm. Raises ``ValueError`` for others."""
+    points = in_nm(polygon.points)
+    low, high = points.min(0), points.max(0)
+    corners = {(x, y) for x in (low[0], high[0]) for y in (low[1], high[1])}
+    if len(points) != 4 or {tuple(point) for point in points} != corners:
+        raise ValueError("a shape that is no rectangle")
+    return np.concatenate([low, high])
+
+
+def boxes(cell: gdstk.Cell, layer: tuple[int, int]) -> np.ndarray:
+    """All rectangles of a layer in a cell and below: int64 [shapes, 4]."""
+    found = [np.zeros((0, 4), np.int64)]
+    for polygon in cell.polygons:
+        if (polygon.layer, polygon.datatype) == layer:
+            each = offsets(polygon)
+            found.append(box(polygon) + np.tile(each, 2))
+    for reference in cell.references:
+        if reference.rotation or reference.x_reflection or reference.magnification != 1:
+            raise ValueError("a reference that is turned")
+        below = reference.cell
+        if not isinstance(below, gdstk.Cell):
+            raise ValueError(f"a reference to {below}, which is not there")
+        places = offsets(reference) + in_nm(reference.origin)
+        inner = boxes(below, layer)
+        found.append((inner[None] + np.tile(places, 2)[:, None]).reshape(-1, 4))
+    return np.concatenate(found)
+
+
+def find_crossings(cell: gdstk.Cell, layers: Layers, count: int) -> Crossings:
+    """Where the stubs and lines of a base array cross; a stub crosses ``count`` lines.
+
+    Lines are the most shapes of their layer with the same two ends; what is beside them is no stub.
+    """
+    metal = boxes(cell, layers.lines)
+    ends = metal[:, 0] << 32 | metal[:, 2]
+    found, times = np.unique(ends, return_counts=True)
+    lines = metal[ends == found[times.argmax()]]
+    lines = lines[np.argsort(lines[:, 1], kind="stable")]
+    if (lines[1:, 1] < lines[:-1, 3]).any():
+        raise ValueError(f"{cell.name}: lines touch")
+    local = boxes(cell, layers.stubs)
+    local = local[(local[:, 0] >= lines[:, 0].min()) & (local[:, 2] <= lines[:, 2].max())]
+    low = np.searchsorted(lines[:, 3], local[:, 1], side="right")
+    high = np.searchsorted(lines[:, 1], local[:, 3], side="left")
+    chosen = high - low == count
+    local, low = local[chosen], low[chosen]
+    if not len(local):
+        raise ValueError(f"{cell.name}: no stub crosses {count} lines")
+    first, row = np.unique(low, return_inverse=True)
+    lefts, column = np.unique(local[:, 0], return_inverse=True)
+    if (np.diff(first) < count).any():
+        raise ValueError(f"{cell.name}: two rows share a line")
+    taken = row * len(lefts) + column
+    if (np.bincount(taken, minlength=len(first) * len(lefts)) != 1).any():
+        raise ValueError(f"{cell.name}: stubs must stand in whole rows and columns")
+    stubs = np.zeros((len(first), len(lefts), 2), np.int64)
+    stubs[row, column] = local[:, [1, 3]]
+    columns = np.zeros((len(lefts), 2), np.int64)
+    columns[column] = local[:, [0, 2]]
+    if (columns[1:, 0] < columns[:-1, 1]).any():
+        raise ValueError(f"{cell.name}: stubs touch")
+    return Crossings(columns, lines[:, [1, 3]], stubs, first, count)
+
+
+def read_contacts(path: Path, layers: Layers) -> np.ndarray:
+    """Every contact of a tile's file, by its lower left corner: int64 [contacts, 2], nm."""
+    tops = read_cells(path)
+    if len(tops) != 1 or tops[0].references or tops[0].paths or tops[0].labels:
+        raise BadPackage(f"{path}: must hold one cell of contacts and nothing else", hint=AGAIN)
+    found = [np.zeros((0, 2), np.int64)]
+    for polygon in tops[0].polygons:
+        if (polygon.layer, polygon.datatype) != layers.programmable:
+            raise BadPackage(
+                f"{path}: a shape on layer {polygon.layer}/{polygon.datatype}: only the "
+                f"programmable layer {layers.programmable[0]}/{layers.programmable[1]} may differ"
+            )
+        try:
+            left, low, right, high = box(polygon)
+        except ValueError as error:
+            raise BadPackage(f"{path}: {error}", hint=AGAIN) from None
+        if right - left != layers.contact or high - low != layers.contact:
+            raise BadPackage(
+                f"{path}: a contact must be {layers.contact} nm wide and high, not "
+                f"{right - left} by {high - low}"
+            )
+        found.append(offsets(polygon) + np.array([left, low]))
+    return np.concatenate(found)
+
+
+def locate(
+    corners: np.ndarray, where: Crossings, side: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, column and code of every contact; row -1 where it is not whole on a crossing."""
+    x, y = corners.T
+    column = np.clip(np.searchsorted(where.columns[:, 0], x, side="right") - 1, 0, None)
+    line = np.clip(np.searchsorted(where.lines[:, 0], y, side="right") - 1, 0, None)
+    row = np.clip(np.searchsorted(where.first, line, side="right") - 1, 0, None)
+    code = line - where.first[row]
+    stub = where.stubs[row, column]
+    on_stub = (x >= where.columns[column, 0]) & (x + side <= where.columns[column, 1])
+    on_stub &= (y >= stub[:, 0]) & (y + side <= stub[:, 1])
+    on_line = (y >= where.lines[line, 0]) & (y + side <= where.lines[line, 1])
+    right = on_stub & on_line & (code >= 0) & (code < where.count)
+    return np.where(right, row, -1), column, code
+
+
+def nearest(corner: np.ndarray, where: Crossings, side: int) -> tuple[int, int]:
+    """Row and column of the cell nearest to a contact."""
+    x, y = corner + side // 2
+    column = int(np.abs(where.columns.mean(1) - x).argmin())
+    middles = where.stubs[:, column].mean(1)
+    return int(np.abs(middles - y).argmin()), column
