@@ -1,0 +1,362 @@
+"""The read path of a tile as a circuit, and what is measured on it.
+
+One row of one lane is read at a time, in two phases. *Precharge* (``evaluate`` is 0): product lines
+and sum lines are high. *Evaluate*: a line of the active row falls for a 1 and pulls low every sum
+line whose cell selects it. The driver so sinks the charge of all these sum lines.
+
+The bench has one falling line between two quiet ones over the tile's whole width, as RC lines in
+pieces; at each piece the columns that select it, side by side as one. At the far end, where the
+line is slowest, three columns stand alone: two that fall beside one that must not. Everything
+switches at once, and no neighbour helps.
+"""
+
+from dataclasses import dataclass, field, fields
+
+from intaglio.verify.spice import NFET, PFET, Bench, Condition, Netlist, ladder, simulate
+from intaglio.verify.spice_extract import CellCircuit, cell_circuit
+
+PIECES = 8  # of a product line
+STEPS = 6  # of a sum line
+START = 0.5  # ns before the evaluate phase
+SLEW = 0.1  # ns of an ideal input
+LONGEST = 2000.0  # ns of a phase
+POINTS = 500  # time steps of a phase
+SUPPLIES = ("line", "sum", "sense", "gate", "idle", "word")
+HIGH = 0.95  # of the supply: a line counts as precharged
+
+
+@dataclass(frozen=True, slots=True)
+class Periphery:
+    """Widths in um of the transistors around an array, n and p; all 0.15 long but none other.
+
+    ``row_gate`` is a NAND of row and evaluate, ``line_gate`` the NOR of that and the complement of
+    the product bit, ``line`` the inverter that drives a product line, ``sense`` the inverter that
+    reads a sum line. ``stitch``: columns between two contacts of the word lines to their strap.
+    """
+
+    word: tuple[float, float] = (2.52, 5.04)
+    word_input: tuple[float, float] = (0.84, 1.68)
+    row_gate: tuple[float, float] = (1.26, 1.26)
+    line_gate: tuple[float, float] = (0.42, 1.68)
+    line: tuple[float, float] = (10.08, 3.36)
+    precharge: float = 0.42
+    sense: tuple[float, float] = (0.42, 0.42)
+    stitch: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPath:
+    """A tile as far as one read concerns it.
+
+    ``share``: of a row's columns that select the measured line. ``load``: fF at a sense output,
+    ``slew``: ns of the inputs' edges. ``weak``: the far cell's transistor is so many times as wide
+    as drawn.
+    """
+
+    bits: int = 3
+    rows: int = 32
+    columns: int = 576
+    share: float = 0.25
+    load: float = 5.0
+    slew: float = SLEW
+    weak: float = 1.0
+    periphery: Periphery = field(default_factory=Periphery)
+
+    def __post_init__(self) -> None:
+        if self.rows < 2 or self.columns < 4 * PIECES:
+            raise ValueError(f"a read path has from 2 rows and {4 * PIECES} columns")
+        if not 4 / self.columns <= self.share <= 1:
+            raise ValueError(f"share must be from {4 / self.columns:g} to 1, not {self.share}")
+
+    @property
+    def selecting(self) -> float:
+        """Columns on the measured line."""
+        return self.columns * self.share
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a read takes: times in ns, voltages in V, energies in fJ of one fall and return.
+
+    ``line``: the far end of the product line falls; ``sum``: the far column's sum line does;
+    ``read``: its sense output rises, from the evaluate phase's beginning. ``line_back``,
+    ``sum_back``, ``read_back``: all are back, from the precharge phase's. ``word``: a row's word
+    lines rise. ``low``: the least of a sum line that must stay high; ``threshold``: where its sense
+    switches; ``glitch``: the most its output rises. ``sum_energy``: of one sum line that falls,
+    with its part of the line's driver; ``line_energy``: of a product line in an idle row, all of
+    it; ``sense_energy``: of an output; ``gate_energy``: of gates and drivers of a row and lane;
+    ``word_energy``: of a row that is chosen and left.
+    """
+
+    line: float
+    sum: float
+    read: float
+    line_back: float
+    sum_back: float
+    read_back: float
+    word: float
+    low: float
+    threshold: float
+    glitch: float
+    sum_energy: float
+    line_energy: float
+    sense_energy: float
+    gate_energy: float
+    word_energy: float
+
+    @property
+    def precharge(self) -> float:
+        """ns of the precharge phase: everything is back and the next row's word lines are up."""
+        return max(self.line_back, self.sum_back, self.read_back, self.word)
+
+    @property
+    def period(self) -> float:
+        """ns of a bit cycle: both phases."""
+        return self.read + self.precharge
+
+    @property
+    def margin(self) -> float:
+        """V between a disturbed high sum line and the sense's threshold."""
+        return self.low - self.threshold
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain values."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def read_bench(path: ReadPath, condition: Condition, phase: float) -> Bench:
+    """The bench; ``phase``: ns of each of the two phases."""
+    c = cell_circuit(1 << path.bits, corner=condition.wires)
+    net = Netlist()
+    add_inputs(net, path, condition, phase)
+    add_gates(net, path, c)
+    add_lines(net, path, c)
+    add_far_columns(net, path, c)
+    add_idle_line(net, path, c)
+    add_word_line(net, path, c)
+    inverter(net, "threshold", "threshold", "threshold", path.periphery.sense, "vthreshold")
+    net.source("threshold", "vthreshold", condition.volts)
+    return Bench(net, START + 2 * phase, phase / POINTS, tuple(measures(condition, phase)))
+
+
+def add_inputs(net: Netlist, path: ReadPath, condition: Condition, phase: float) -> None:
+    """Supplies, one for each part whose energy is told apart; evaluate; constants."""
+    v = condition.volts
+    for name in SUPPLIES:
+        net.source(name, f"v{name}", v)
+    up, down = START, START + phase
+    rise = f"0 0 {up}n 0 {up + path.slew}n {v} {down}n {v} {down + path.slew}n 0"
+    fall = f"0 {v} {up}n {v} {up + path.slew}n 0 {down}n 0 {down + path.slew}n {v}"
+    net.source("evaluate", "evaluate", f"pwl({rise})")
+    net.source("bit", "bit_n", f"pwl({fall})")
+    net.source("high", "high", v)
+
+
+def inverter(
+    net: Netlist, name: str, a: str, out: str, sizes: tuple[float, float], supply: str,
+    count: float = 1.0,
+) -> None:  # fmt: skip
+    """An inverter; ``sizes``: widths of n and p."""
+    net.fet(f"{name}n", NFET, (out, a, "0"), sizes[0], bulk="0", count=count)
+    net.fet(f"{name}p", PFET, (out, a, supply), sizes[1], bulk=supply, count=count)
+
+
+def add_gates(net: Netlist, path: ReadPath, c: CellCircuit) -> None:
+    """What a lane's active row has beside its lines: phase driver, row gate, other lines' gates."""
+    p = path.periphery
+    inverter(net, "phase", "evaluate", "phase", p.word_input, "vgate")
+    inverter(net, "precharge", "phase", "precharge_n", p.word, "vgate")
+    n, wide = p.row_gate
+    net.fet("rowna", NFET, ("active_n", "evaluate", "rowx"), n, bulk="0")
+    net.fet("rownb", NFET, ("rowx", "high", "0"), n, bulk="0")
+    for name, gate in (("a", "evaluate"), ("b", "high")):
+        net.fet(f"rowp{name}", PFET, ("active_n", gate, "vgate"), wide, bulk="vgate")
+    line_driver(net, "a", "0", "active_n", "a0", p, "vline")
+    line_driver(net, "b", "high", "active_n", "b0", p, "vline")
+    line_gate(net, "c", "high", "active_n", "cx", p, "vgate", count=c.lines - 2)
+
+
+def line_gate(
+    net: Netlist, name: str, bit_n: str, active_n: str, out: str, p: Periphery, supply: str,
+    count: float = 1.0,
+) -> None:  # fmt: skip
+    """The NOR: 1 where the row is active and the product bit 1."""
+    n, wide = p.line_gate
+    for tag, gate in (("a", bit_n), ("b", active_n)):
+        net.fet(f"nor{name}n{tag}", NFET, (out, gate, "0"), n, bulk="0", count=count)
+    net.fet(f"nor{name}pa", PFET, (f"{out}y", active_n, supply), wide, bulk=supply, count=count)
+    net.fet(f"nor{name}pb", PFET, (out, bit_n, f"{out}y"), wide, bulk=supply, count=count)
+
+
+def line_driver(
+    net: Netlist, name: str, bit_n: str, active_n: str, out: str, p: Periphery, supply: str
+) -> None:
+    """A product line's gate and driver."""
+    gates = "vidle" if supply == "vidle" else "vgate"
+    line_gate(net, name, bit_n, active_n, f"{name}x", p, gates)
+    inverter(net, f"drive{name}", f"{name}x", out, p.line, supply)
+
+
+def add_lines(net: Netlist, path: ReadPath, c: CellCircuit) -> None:
+    """The falling line ``a``, a quiet one ``b`` between two such, and the columns on them."""
+    count = path.columns / PIECES
+    ground = c.line_ground + c.crossing
+    for line in "ab":
+        nodes = [f"{line}{k}" for k in range(PIECES + 1)]
+        ladder(net, line, nodes, c.line_ohm * path.columns, ground * path.columns)
+    quiet = min(1 / c.lines, 1 - path.share) * count
+    for k in range(1, PIECES + 1):
+        net.capacitor(f"ab{k}", f"a{k}", f"b{k}", 2 * c.line_side * count)
+        alone = 2 if k == PIECES else 0  # the far columns are drawn for themselves
+        columns(net, f"a{k}", f"a{k}", path, c, path.selecting / PIECES - alone)
+        columns(net, f"b{k}", f"b{k}", path, c, max(quiet - alone / 2, 0.0))
+    others = max(path.columns - path.selecting - quiet * PIECES, 0.0)
+    columns(net, "c", "high", path, c, others)
+
+
+def columns(
+    net: Netlist, name: str, line: str, path: ReadPath, c: CellCircuit, count: float
+) -> None:
+    """So many columns on a node of a product line, as one: cell, idle cells, sum line, sense."""
+    if count <= 0:
+        return
+    total = c.sum_ground + 2 * c.sum_side + c.lines * c.crossing
+    net.capacitor(f"stub{name}", line, "0", c.stub * count)
+    net.resistor(f"stub{name}", line, f"d{name}", c.stub_ohm / count)
+    net.resistor(f"source{name}", f"s{name}", f"e{name}", c.source_ohm / count)
+    cell(net, f"cell{name}", c, f"d{name}", "high", f"e{name}", count)
+    cell(net, f"rest{name}", c, "high", "0", f"s{name}", count * (path.rows - 1))
+    net.capacitor(f"sum{name}", f"s{name}", "0", total * path.rows * count)
+    sense(net, name, f"s{name}", f"o{name}", path, count)
+
+
+def cell(
+    net: Netlist, name: str, c: CellCircuit, drain: str, gate: str, source: str,
+    count: float = 1.0, wide: float = 1.0,
+) -> None:  # fmt: skip
+    """The drawn transistor of so many cells."""
+    d = c.device
+    net.fet(
+        name, NFET, (drain, gate, source), d.width * wide, bulk="0", length=d.length,
+        drain=d.drain, source=d.source, count=count,
+    )  # fmt: skip
+
+
+def sense(
+    net: Netlist, name: str, node: str, out: str, path: ReadPath, count: float = 1.0
+) -> None:
+    """Precharge and sense of so many columns, with their load."""
+    p = path.periphery
+    net.fet(
+        f"pre{name}", PFET, (node, "precharge_n", "vsum"), p.precharge, bulk="vsum", count=count
+    )
+    inverter(net, f"sense{name}", node, out, p.sense, "vsense", count)
+    net.capacitor(f"load{name}", out, "0", path.load * count)
+
+
+def add_far_columns(net: Netlist, path: ReadPath, c: CellCircuit) -> None:
+    """Columns ``x``, ``v``, ``y`` at the far end: x and y fall, v between them must not.
+
+    Their cells are at the sum lines' far end from the sense. All other lines of v's row fall.
+    """
+    far = {"x": f"a{PIECES}", "v": f"b{PIECES}", "y": f"a{PIECES}"}
+    ground = c.sum_ground + c.lines * c.crossing
+    for name, line in far.items():
+        nodes = [f"{name}{k}" for k in range(STEPS + 1)]
+        ladder(net, f"sum{name}", nodes, c.sum_ohm * path.rows, ground * path.rows)
+        net.capacitor(f"stub{name}", line, "0", c.stub)
+        net.resistor(f"stub{name}", line, f"d{name}", c.stub_ohm)
+        net.resistor(f"source{name}", nodes[-1], f"e{name}", c.source_ohm)
+        wide = path.weak if name == "x" else 1.0
+        cell(net, f"cell{name}", c, f"d{name}", "high", f"e{name}", wide=wide)
+        for node in nodes[1:]:
+            cell(net, f"rest{node}", c, "high", "0", node, (path.rows - 1) / STEPS)
+        sense(net, name, nodes[0], f"o{name}", path)
+    for k in range(STEPS + 1):
+        part = c.sum_side * path.rows / (STEPS + 1)
+        for name in "xy":
+            net.capacitor(f"v{name}{k}", f"v{k}", f"{name}{k}", part)
+            net.capacitor(f"o{name}{k}", f"{name}{k}", "0", part)  # the neighbour beyond
+    net.capacitor("across", f"v{STEPS}", f"a{PIECES}", (c.lines - 1) * c.crossing)
+
+
+def add_idle_line(net: Netlist, path: ReadPath, c: CellCircuit) -> None:
+    """A product line of an idle row that falls all the same: what gating saves."""
+    line_driver(net, "i", "bit_n", "0", "i0", path.periphery, "vidle")
+    nodes = [f"i{k}" for k in range(3)]
+    ground = c.line_ground + c.crossing + 2 * c.line_side
+    ladder(net, "i", nodes, c.line_ohm * path.columns, ground * path.columns)
+    for node in nodes[1:]:
+        count = path.columns / c.lines / 2
+        net.capacitor(f"stub{node}", node, "0", c.stub * count)
+        cell(net, f"cell{node}", c, node, "0", "high", count)
+
+
+def add_word_line(net: Netlist, path: ReadPath, c: CellCircuit) -> None:
+    """A row's word driver and word lines: one span to its far end, the others at the strap."""
+    p = path.periphery
+    inverter(net, "worda", "evaluate", "rowb", p.word_input, "vword")
+    inverter(net, "wordb", "rowb", "w0", p.word, "vword")
+    span = min(p.stitch, path.columns) / 2
+    nodes = [f"w{k}" for k in range(5)]
+    # of the two word lines each has every second column's gate
+    ladder(net, "word", nodes, c.word_ohm * span, c.word_ground * span / 2)
+    for node in nodes[1:]:
+        cell(net, f"gate{node}", c, "high", node, "high", span / 2 / 4)
+    rest = path.columns - span / 2
+    cell(net, "gates", c, "high", "w0", "high", rest)
+    net.capacitor("words", "w0", "0", c.word_ground * rest)
+
+
+def measures(condition: Condition, phase: float) -> list[str]:
+    """ngspice's ``meas`` lines, by the fields of :class:`Reading`."""
+    v, half = condition.volts, condition.volts / 2
+    far, end = f"v(a{PIECES})", START + 2 * phase
+    start = f"trig v(evaluate) val={half:g} rise=1"
+    back = f"trig v(evaluate) val={half:g} fall=1"
+    found = [
+        f"line {start} targ {far} val={half:g} fall=LAST",
+        f"sum {start} targ v(x0) val={half:g} fall=1",
+        f"read {start} targ v(ox) val={half:g} rise=1",
+        f"line_back {back} targ {far} val={HIGH * v:g} rise=LAST",
+        f"sum_back {back} targ v(x{STEPS}) val={HIGH * v:g} rise=LAST",
+        f"read_back {back} targ v(ox) val={half:g} fall=LAST",
+        f"word {start} targ v(w4) val={0.9 * v:g} rise=1",
+        f"low min v(v0) from={START}n to={START + phase}n",
+        "threshold avg v(threshold)",
+        f"glitch max v(ov) from={START}n to={START + phase}n",
+    ]
+    return [*found, *(f"q_{s} integ i(v{s}) from={START}n to={end}n" for s in SUPPLIES)]
+
+
+def read(path: ReadPath, condition: Condition) -> Reading:
+    """Simulate a read, with phases long enough that everything ends in them.
+
+    Raises :class:`ValueError` where the far column is not read in any time.
+    """
+    phase = max(4.0, 10.0 * path.rows / 32 * path.selecting / 144 * 10.08 / path.periphery.line[0])
+    while phase <= LONGEST:
+        found = simulate(read_bench(path, condition, phase), condition)
+        known = {name: value for name, value in found.items() if value is not None}
+        if len(known) == len(found) and max(known["read"], known["line"]) < 0.7e-9 * phase:
+            return reading(known, path, condition)
+        phase *= 2
+    raise ValueError(f"no read within {LONGEST:g} ns: {path}, {condition}")
+
+
+def reading(found: dict[str, float], path: ReadPath, condition: Condition) -> Reading:
+    """The measurements in this page's units; energies per what they belong to."""
+    times = ("line", "sum", "read", "line_back", "sum_back", "read_back", "word")
+    energy = {s: -found[f"q_{s}"] * condition.volts * 1e15 for s in SUPPLIES}
+    falling = path.selecting
+    return Reading(
+        **{name: found[name] * 1e9 for name in times},
+        low=found["low"],
+        threshold=found["threshold"],
+        glitch=found["glitch"],
+        sum_energy=(energy["line"] + energy["sum"]) / falling,
+        line_energy=energy["idle"],
+        sense_energy=energy["sense"] / falling,
+        gate_energy=energy["gate"],
+        word_energy=energy["word"],
+    )
