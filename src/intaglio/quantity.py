@@ -17,6 +17,8 @@ GRADES = (
     "exact",
     "silicon",
     "post-layout",
+    "drawn",
+    "simulated",
     "synthesis",
     "measured",
     "published claim",

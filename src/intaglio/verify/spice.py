@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -218,7 +219,9 @@ def simulate(bench: Bench, condition: Condition) -> dict[str, float | None]:
     found = parse(done.stdout + done.stderr)
     wanted = [line.split()[0] for line in bench.measures]
     if not set(found) & set(wanted) or "aborted" in done.stderr.lower():
-        raise Mismatch(f"ngspice gave no result ({condition}): {complaint(done.stdout + done.stderr)}")
+        raise Mismatch(
+            f"ngspice gave no result ({condition}): {complaint(done.stdout + done.stderr)}"
+        )
     return {name: found.get(name) for name in wanted}
 
 
@@ -236,13 +239,11 @@ def complaint(output: str) -> str:
     return next((x for x in lines if "rror" in x), lines[-1] if lines else "no output")[:200]
 
 
-def ladder(
-    net: Netlist, name: str, nodes: Iterable[str], ohm: float, ground: float
-) -> None:
+def ladder(net: Netlist, name: str, nodes: Iterable[str], ohm: float, ground: float) -> None:
     """A wire as an RC line through the nodes: so much resistance and capacitance in all."""
     chain = list(nodes)
     parts = len(chain) - 1
-    for index, (a, b) in enumerate(zip(chain, chain[1:], strict=False)):
+    for index, (a, b) in enumerate(pairwise(chain)):
         net.resistor(f"{name}{index}", a, b, ohm / parts)
         net.capacitor(f"{name}{index}a", a, "0", ground / parts / 2)
         net.capacitor(f"{name}{index}b", b, "0", ground / parts / 2)

@@ -21,6 +21,7 @@ from intaglio.layout.rules import Rules, rules
 from intaglio.quantity import read_yaml
 
 RIM = 0.005  # um: width of the rim by which lengths of edges are measured
+FINE = 1e-6  # um: to which shapes are combined
 WIRES = ("nominal", "high")
 FF = 1e-3  # of an aF
 
@@ -139,19 +140,21 @@ class Shapes:
 
     def edges(self, shapes: Polygons, over: Polygons | None = None) -> float:
         """um of the shapes' edges in the window, over other shapes if given."""
-        rim = gdstk.boolean(gdstk.offset(shapes, RIM), shapes, "not", precision=1e-4)
+        rim = gdstk.boolean(
+            gdstk.offset(shapes, RIM, precision=FINE), shapes, "not", precision=FINE
+        )
         rim = both(rim, self.window)
         return area(rim if over is None else both(rim, over)) / RIM
 
 
 def merged(shapes: Polygons) -> Polygons:
     """The union."""
-    return gdstk.boolean(shapes, [], "or", precision=1e-4) if shapes else []
+    return gdstk.boolean(shapes, [], "or", precision=FINE) if shapes else []
 
 
 def both(a: Polygons, b: Polygons) -> Polygons:
     """What is covered by both."""
-    return gdstk.boolean(a, b, "and", precision=1e-4) if a and b else []
+    return gdstk.boolean(a, b, "and", precision=FINE) if a and b else []
 
 
 def area(shapes: Polygons) -> float:
@@ -185,7 +188,7 @@ def centre(p: gdstk.Polygon) -> tuple[float, float]:
 def device(s: Shapes) -> Device:
     """The transistor, with its share of a source that two have."""
     gates = both(s.layers["poly"], s.layers["diff"])
-    ends = gdstk.boolean(s.layers["diff"], s.layers["poly"], "not", precision=1e-4)
+    ends = gdstk.boolean(s.layers["diff"], s.layers["poly"], "not", precision=FINE)
     (gate, *others) = s.inside(gates)
     assert len(others) == 3, "four transistors in a window"
     shared = [p for p in ends if touching(p, gates) == 2]
@@ -202,7 +205,7 @@ def device(s: Shapes) -> Device:
 
 def touching(p: gdstk.Polygon, gates: Polygons) -> int:
     """Gates that a piece of diffusion borders."""
-    return len(both(gdstk.offset([p], RIM), gates))
+    return len(both(gdstk.offset([p], RIM, precision=FINE), gates))
 
 
 def between(s: Shapes, upper: Polygons, lower: Polygons, pair: str, w: Wires) -> float:
@@ -216,7 +219,7 @@ def between(s: Shapes, upper: Polygons, lower: Polygons, pair: str, w: Wires) ->
 
 def down(s: Shapes, upper: Polygons, layer: str, shields: Polygons, w: Wires) -> float:
     """fF from shapes to the well, where nothing lies between."""
-    bare = gdstk.boolean(upper, shields, "not", precision=1e-4) if shields else upper
+    bare = gdstk.boolean(upper, shields, "not", precision=FINE) if shields else upper
     open_edges = s.edges(upper) - (s.edges(upper, shields) if shields else 0.0)
     return FF * (
         w.number("plate", f"{layer}/well") * s.area(bare)
@@ -270,7 +273,7 @@ def cell_circuit(lines: int, process: str = "sky130", corner: str = "nominal") -
 
 def outside(shapes: Polygons, of: Polygons) -> Polygons:
     """What of the shapes lies beside others."""
-    return gdstk.boolean(shapes, of, "not", precision=1e-4)
+    return gdstk.boolean(shapes, of, "not", precision=FINE)
 
 
 def sum_side(s: Shapes, column: float, row: float, r: Rules, w: Wires) -> float:

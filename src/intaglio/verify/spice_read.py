@@ -38,8 +38,9 @@ class Periphery:
     complement of the product bit. ``line``: the inverter that drives a product line in a tile of
     ``line_columns`` columns; in others it is as wide in proportion. ``sense``: the inverter that
     reads a sum line. ``stitch``: columns between two contacts of the word lines to their strap,
-    which take ``stitch_width`` um. ``lead``: um of a product line beside the array, ``tail`` of a
-    sum line.
+    which take ``stitch_width`` um. ``leads``: um of a product line beside the array, from its
+    driver, by a code's bits; ``tail``: of a sum line. A tile's width scales a lead as it does the
+    drivers that a line passes.
     """
 
     row: tuple[float, float] = (1.68, 3.36)
@@ -52,7 +53,7 @@ class Periphery:
     stitch: int = 128
     stitch_width: float = 0.72
     strap: float = 0.33
-    lead: float = 80.0
+    leads: tuple[tuple[int, float], ...] = ((2, 51.0), (3, 70.0), (4, 121.0))
     tail: float = 3.0
 
     def driver(self, columns: int) -> tuple[float, float]:
@@ -60,14 +61,18 @@ class Periphery:
         n, p = self.line
         return n * columns / self.line_columns, p * columns / self.line_columns
 
+    def lead(self, bits: int, columns: int) -> float:
+        """um of a product line beside an array so wide."""
+        return dict(self.leads)[bits] * columns / self.line_columns
+
 
 @dataclass(frozen=True, slots=True)
 class ReadPath:
     """A tile as far as one read concerns it.
 
     ``share``: of a row's columns that select the measured line. ``load``: fF at a sense output,
-    ``slew``: ns of the inputs' edges. ``weak``: the far cell's transistor is so many times as wide
-    as drawn.
+    ``slew``: ns of the inputs' edges. ``weak``: the far cell's transistor carries so many
+    times what the drawn one does.
     """
 
     bits: int = 3
@@ -111,12 +116,16 @@ class Reading:
     ``line``: the far end of the product line falls; ``sum``: the far column's sum line does;
     ``read``: its sense output rises, from the evaluate phase's beginning. ``line_back``,
     ``sum_back``, ``read_back``: all are back, from the precharge phase's. ``word``: a row's word
-    lines rise. ``rise``, ``fall``: of the output, from 20 to 80 % of the supply. ``low``: the least of a sum line that must stay high; ``threshold``: where its sense
-    switches; ``glitch``: the most its output rises. ``sum_energy``: of one sum line that falls,
-    with its part of the line's driver; ``line_energy``: of a product line in an idle row, all of
-    it; ``sense_energy``: of an output; ``gate_energy``: of gates and drivers of a row and lane;
-    ``word_energy``: of a row that is chosen and left. ``bit_load``, ``precharge_load``,
-    ``row_load``: fF of a pin, of one row, one lane and one row.
+    lines rise. ``rise``, ``fall``: of the output, from 20 to 80 % of the supply.
+
+    ``low``: the least of a sum line that must stay high; ``threshold``: where its sense switches;
+    ``glitch``: the most its output rises.
+
+    ``sum_energy``: of one sum line that falls, with its part of the line's driver;
+    ``line_energy``: of a product line in an idle row, all of it; ``sense_energy``: of an output;
+    ``gate_energy``: of the gate before a line's driver; ``word_energy``: of a row that is chosen
+    and left. ``bit_load``, ``precharge_load``, ``row_load``: fF of a pin, of one row, one lane and
+    one row.
     """
 
     line: float
@@ -225,7 +234,7 @@ def line_driver(
     line_gate(net, name, bit_n, closed, f"{name}x", path.periphery, gates)
     wide = path.periphery.driver(path.columns)
     inverter(net, f"drive{name}", f"{name}x", f"{name}lead", wide, supply)
-    lead = path.periphery.lead / c.column
+    lead = path.periphery.lead(path.bits, path.columns) / c.column
     ground = c.line_ground + 2 * c.line_side
     ladder(net, f"lead{name}", [f"{name}lead", f"{name}0"], c.line_ohm * lead, ground * lead)
 
@@ -237,14 +246,12 @@ def add_lines(net: Netlist, path: ReadPath, c: CellCircuit) -> None:
     for line in "ab":
         nodes = [f"{line}{k}" for k in range(PIECES + 1)]
         ladder(net, line, nodes, c.line_ohm * path.columns * path.stretch, ground)
-    quiet = min(1 / c.lines, 1 - path.share) * count
-    for k in range(1, PIECES + 1):
+    quiet = max(min(1 / c.lines, 1 - path.share) * path.columns, 1.0)
+    for k in range(1, PIECES + 1):  # besides the far columns, two on a and one on b
         net.capacitor(f"ab{k}", f"a{k}", f"b{k}", 2 * c.line_side * count)
-        alone = 2 if k == PIECES else 0  # the far columns are drawn for themselves
-        columns(net, f"a{k}", f"a{k}", path, c, path.selecting / PIECES - alone)
-        columns(net, f"b{k}", f"b{k}", path, c, max(quiet - alone / 2, 0.0))
-    others = max(path.columns - path.selecting - quiet * PIECES, 0.0)
-    columns(net, "c", "high", path, c, others)
+        columns(net, f"a{k}", f"a{k}", path, c, (path.selecting - 2) / PIECES)
+        columns(net, f"b{k}", f"b{k}", path, c, (quiet - 1) / PIECES)
+    columns(net, "c", "high", path, c, path.columns - path.selecting - quiet)
 
 
 def columns(
@@ -265,19 +272,17 @@ def columns(
 
 def cell(
     net: Netlist, name: str, c: CellCircuit, drain: str, gate: str, source: str,
-    count: float = 1.0, wide: float = 1.0,
+    count: float = 1.0,
 ) -> None:  # fmt: skip
     """The drawn transistor of so many cells."""
     d = c.device
     net.fet(
-        name, NFET, (drain, gate, source), d.width * wide, bulk="0", length=d.length,
+        name, NFET, (drain, gate, source), d.width, bulk="0", length=d.length,
         drain=d.drain, source=d.source, count=count,
     )  # fmt: skip
 
 
-def sense(
-    net: Netlist, name: str, node: str, out: str, path: ReadPath, count: float = 1.0
-) -> None:
+def sense(net: Netlist, name: str, node: str, out: str, path: ReadPath, count: float = 1.0) -> None:
     """Precharge and sense of so many columns, with their load."""
     p = path.periphery
     net.fet(
@@ -300,8 +305,8 @@ def add_far_columns(net: Netlist, path: ReadPath, c: CellCircuit) -> None:
         net.capacitor(f"stub{name}", line, "0", c.stub)
         net.resistor(f"stub{name}", line, f"d{name}", c.stub_ohm)
         net.resistor(f"source{name}", nodes[-1], f"e{name}", c.source_ohm)
-        wide = path.weak if name == "x" else 1.0
-        cell(net, f"cell{name}", c, f"d{name}", "high", f"e{name}", wide=wide)
+        count = path.weak if name == "x" else 1.0
+        cell(net, f"cell{name}", c, f"d{name}", "high", f"e{name}", count)
         for node in nodes[1:]:
             cell(net, f"rest{node}", c, "high", "0", node, (path.rows - 1) / STEPS)
         sense(net, name, nodes[0], f"o{name}", path)

@@ -22,6 +22,7 @@ from intaglio.verify.spice_grid import (
     ROWS,
     SLEWS,
     SLOW,
+    TABLE_ROWS,
     TYPICAL,
     Point,
     even_share,
@@ -82,21 +83,21 @@ def library(found: Readings) -> dict[str, Any]:
 
 
 def entry(found: Readings, bits: int, rows: int, name: str) -> dict[str, Any]:
-    """One tile's numbers under one condition."""
+    """One tile's numbers under one condition.
+
+    What load and slew change was simulated at :data:`TABLE_ROWS` rows and is added at others.
+    """
     condition = LIBRARY[name]
     middle = found[Point(tile(bits, rows), condition)]
+    base = found[Point(tile(bits, TABLE_ROWS), condition)]
+
+    def value(key: str, slew: float, load: float) -> float:
+        point = Point(tile(bits, TABLE_ROWS, load=load, slew=slew), condition)
+        return rounded(getattr(middle, key) + getattr(found[point], key) - getattr(base, key))
+
     table = {
-        key: [
-            [
-                rounded(
-                    getattr(found[Point(tile(bits, rows, load=load, slew=slew), condition)], key)
-                )
-                for load in LOADS
-            ]
-            for slew in SLEWS
-        ]
-        for key in TABLES
-    }
+        key: [[value(key, slew, load) for load in LOADS] for slew in SLEWS] for key in TABLES
+    }  # fmt: skip
     scalars = {key: rounded(getattr(middle, key)) for key in SCALARS}
     return {"bits": bits, "rows": rows, "condition": name, **scalars, **table}
 
