@@ -265,7 +265,7 @@ def test_energies_against_cv2():
     line = (c.line_ground + c.crossing + 2 * c.line_side + c.stub / c.lines) * path.columns
     wire = line * 1.8**2
     assert wire < few.line_energy < 1.5 * wire  # the rest: drains, the driver
-    total = (c.sum_ground + 2 * c.sum_side + c.lines * c.crossing) * path.height
+    total = path.sum_load(c) + 2 * c.sum_side * path.height
     assert total * 1.8**2 < few.sum_energy < 1.6 * total * 1.8**2
 
 

@@ -21,6 +21,7 @@ from intaglio.layout.rules import Rules, rules
 from intaglio.quantity import read_yaml
 
 RIM = 0.005  # um: width of the rim by which lengths of edges are measured
+STRAP = 0.33  # um: the wire of met3 over a row to which its word lines are tied
 FINE = 1e-6  # um: to which shapes are combined
 WIRES = ("nominal", "high")
 FF = 1e-3  # of an aF
@@ -47,6 +48,12 @@ class Wires:
     def sheet(self, layer: str, length: float, width: float) -> float:
         """Ohm of a wire."""
         return self.number("sheet", layer) * length / width
+
+    def crossing(self, pair: str, upper: float, lower: float) -> float:
+        """fF where two bars of these widths cross."""
+        plate = self.number("plate", pair) * upper * lower
+        edges = self.number("fringe", pair) * 2 * lower + self.number("back", pair) * 2 * upper
+        return (plate + edges) * FF
 
     def side(self, layer: str, length: float, spacing: float) -> float:
         """fF between two parallel edges."""
@@ -79,7 +86,8 @@ class CellCircuit:
     of its two neighbours, ``line_ground``. Of a sum line per row: ``sum_ohm``, ``sum_side``,
     ``sum_ground``; ``crossing``: between one product line and one sum line. ``stub``: what hangs on
     the product line with a cell, ``stub_ohm`` at most. ``source_ohm``: from sum line to source.
-    Of a word line per column: ``word_ohm``, ``word_ground`` without the gate.
+    Of a word line per column: ``word_ohm``, ``word_ground`` without the gate. ``strap``: between a
+    sum line and the wire that a row's word lines are tied to.
     """
 
     lines: int
@@ -98,6 +106,7 @@ class CellCircuit:
     source_ohm: float
     word_ohm: float
     word_ground: float
+    strap: float
 
 
 class Shapes:
@@ -268,6 +277,7 @@ def cell_circuit(lines: int, process: str = "sky130", corner: str = "nominal") -
         source_ohm=contact["licon"] + contact["mcon"] + contact["via"],
         word_ohm=w.sheet("poly", column, r["poly.1a"] / 1e3),
         word_ground=word_ground(s, w),
+        strap=w.crossing("met3/met2", STRAP, sum_width),
     )  # fmt: skip
 
 

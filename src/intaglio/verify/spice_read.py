@@ -11,12 +11,13 @@ line is slowest, three columns stand alone: two that fall beside one that must n
 switches at once, and no neighbour helps.
 """
 
+import math
 from dataclasses import dataclass, field, fields
 
 from intaglio.layout.cell import geometry
 from intaglio.layout.rules import rules
 from intaglio.verify.spice import NFET, PFET, Bench, Condition, Netlist, ladder, simulate
-from intaglio.verify.spice_extract import CellCircuit, Wires, cell_circuit, wires
+from intaglio.verify.spice_extract import STRAP, CellCircuit, Wires, cell_circuit, wires
 
 PIECES = 8  # of a product line
 STEPS = 6  # of a sum line
@@ -52,7 +53,6 @@ class Periphery:
     sense: tuple[float, float] = (0.84, 0.42)
     stitch: int = 128
     stitch_width: float = 0.72
-    strap: float = 0.33
     leads: tuple[tuple[int, float], ...] = ((2, 51.0), (3, 70.0), (4, 121.0))
     tail: float = 3.0
 
@@ -106,7 +106,12 @@ class ReadPath:
     def height(self) -> float:
         """Length of a sum line, in rows: strips of taps and the way to its sense included."""
         g = geometry(1 << self.bits, rules())
-        return (g.lane(self.rows) / 1e3 + self.periphery.tail) / (g.row / 1e3)
+        strips = (math.ceil(self.rows / g.band) + 1) * g.strip / 1e3
+        return self.rows + (strips + self.periphery.tail) / (g.row / 1e3)
+
+    def sum_load(self, c: CellCircuit) -> float:
+        """fF of a sum line beside its neighbours: ground, product lines, the rows' straps above."""
+        return (c.sum_ground + c.lines * c.crossing) * self.height + c.strap * self.rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,13 +265,13 @@ def columns(
     """So many columns on a node of a product line, as one: cell, idle cells, sum line, sense."""
     if count <= 0:
         return
-    total = c.sum_ground + 2 * c.sum_side + c.lines * c.crossing
+    total = path.sum_load(c) + 2 * c.sum_side * path.height
     net.capacitor(f"stub{name}", line, "0", c.stub * count)
     net.resistor(f"stub{name}", line, f"d{name}", c.stub_ohm / count)
     net.resistor(f"source{name}", f"s{name}", f"e{name}", c.source_ohm / count)
     cell(net, f"cell{name}", c, f"d{name}", "high", f"e{name}", count)
     cell(net, f"rest{name}", c, "high", "0", f"s{name}", count * (path.rows - 1))
-    net.capacitor(f"sum{name}", f"s{name}", "0", total * path.height * count)
+    net.capacitor(f"sum{name}", f"s{name}", "0", total * count)
     sense(net, name, f"s{name}", f"o{name}", path, count)
 
 
@@ -298,10 +303,9 @@ def add_far_columns(net: Netlist, path: ReadPath, c: CellCircuit) -> None:
     Their cells are at the sum lines' far end from the sense. All other lines of v's row fall.
     """
     far = {"x": f"a{PIECES}", "v": f"b{PIECES}", "y": f"a{PIECES}"}
-    ground = c.sum_ground + c.lines * c.crossing
     for name, line in far.items():
         nodes = [f"{name}{k}" for k in range(STEPS + 1)]
-        ladder(net, f"sum{name}", nodes, c.sum_ohm * path.height, ground * path.height)
+        ladder(net, f"sum{name}", nodes, c.sum_ohm * path.height, path.sum_load(c))
         net.capacitor(f"stub{name}", line, "0", c.stub)
         net.resistor(f"stub{name}", line, f"d{name}", c.stub_ohm)
         net.resistor(f"source{name}", nodes[-1], f"e{name}", c.source_ohm)
@@ -337,9 +341,7 @@ def add_word_line(net: Netlist, path: ReadPath, c: CellCircuit, w: Wires) -> Non
     line_gate(net, "w", "high", "rowb", "wx", p, "vword", count=c.lines)
     inverter(net, "wordb", "rowb", "strap", p.word, "vword")
     length = path.columns * c.column * path.stretch
-    # seen from below the strap lies over met2: its capacitance is that of met2 over met1, at most
-    ground = w.number("plate", "met2/met1") * p.strap + 2 * w.number("fringe", "met2/met1")
-    ladder(net, "strap", ["strap", "w0"], w.sheet("met3", length, p.strap), ground * length * 1e-3)
+    ladder(net, "strap", ["strap", "w0"], w.sheet("met3", length, STRAP), c.strap * path.columns)
     span = min(p.stitch, path.columns) / 2
     nodes = [f"w{k}" for k in range(5)]
     # of the two word lines each has every second column's gate
