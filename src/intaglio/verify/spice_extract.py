@@ -119,17 +119,12 @@ class Shapes:
         self.g: Geometry = geometry(lines, r)
         rows = min(8, self.g.band)
         (tile,) = [Tile(Array("extract", lines.bit_length() - 1, rows, 1, 8), 0, 1, 0, 8)]
-        cells = {cell.name: cell for cell in base_cells([tile], r)}
-        drawn = cells[tile.base].get_polygons()
-        numbers = {number: name for name, number in r.layers.items()}
-        found: dict[str, Polygons] = {name: [] for name in r.layers}
-        for polygon in drawn:
-            found[numbers[polygon.layer, polygon.datatype]].append(polygon)
-        self.layers = {name: merged(shapes) for name, shapes in found.items()}
         x0, y0 = 2 * self.g.column, self.g.bottom(2)
         x1, y1 = x0 + 2 * self.g.column, y0 + 2 * self.g.row
         self.ends = (x0 / 1e3, y0 / 1e3, x1 / 1e3, y1 / 1e3)
         self.window = [gdstk.rectangle(self.ends[:2], self.ends[2:])]
+        found = near(tile, self.ends, self.g.row / 1e3, r)
+        self.layers = {name: merged(shapes) for name, shapes in found.items()}
         whole = 8 * self.g.column / 1e3
         self.lines = [p for p in self.layers["met1"] if width(p) >= whole - RIM]
         self.patches = [p for p in self.layers["met1"] if width(p) < whole - RIM]
@@ -154,6 +149,21 @@ class Shapes:
         )
         rim = both(rim, self.window)
         return area(rim if over is None else both(rim, over)) / RIM
+
+
+def near(
+    tile: Tile, ends: tuple[float, float, float, float], far: float, r: Rules
+) -> dict[str, Polygons]:
+    """A tile's shapes by layer, those that come as near to a window as ``far``."""
+    cells = {cell.name: cell for cell in base_cells([tile], r)}
+    numbers = {number: name for name, number in r.layers.items()}
+    found: dict[str, Polygons] = {name: [] for name in r.layers}
+    for polygon in cells[tile.base].get_polygons():
+        (x0, y0), (x1, y1) = box(polygon)
+        outside = (x0 - ends[2], ends[0] - x1, y0 - ends[3], ends[1] - y1)
+        if max(outside) <= far:
+            found[numbers[polygon.layer, polygon.datatype]].append(polygon)
+    return found
 
 
 def merged(shapes: Polygons) -> Polygons:

@@ -24,7 +24,7 @@ VOLTS = (1.62, 1.8, 1.98)
 ROWS = (16, 32, 48, 64, 128, 256)
 BITS = (2, 3, 4)
 COLUMNS = (144, 288, 576, 1024, 2048)
-TABLE_ROWS = 32
+TABLE = (3, 32)
 LOADS = (2.0, 5.0, 20.0)  # fF at a sense output
 SLEWS = (0.1, 0.4)  # ns of the inputs' edges
 
@@ -74,10 +74,9 @@ def width_points(bits: int = 3, rows: int = 32) -> Iterator[Point]:
 
 
 def table_points() -> Iterator[Point]:
-    """Loads and slews at one number of rows, for the library's tables."""
-    for bits, condition in product(BITS, LIBRARY.values()):
-        for load, slew in product(LOADS, SLEWS):
-            yield Point(tile(bits, TABLE_ROWS, load=load, slew=slew), condition)
+    """Loads and slews at one code width and number of rows, for the library's tables."""
+    for condition, load, slew in product(LIBRARY.values(), LOADS, SLEWS):
+        yield Point(tile(*TABLE, load=load, slew=slew), condition)
 
 
 def measure(

@@ -22,7 +22,7 @@ from intaglio.verify.spice_grid import (
     ROWS,
     SLEWS,
     SLOW,
-    TABLE_ROWS,
+    TABLE,
     TYPICAL,
     Point,
     even_share,
@@ -85,14 +85,14 @@ def library(found: Readings) -> dict[str, Any]:
 def entry(found: Readings, bits: int, rows: int, name: str) -> dict[str, Any]:
     """One tile's numbers under one condition.
 
-    What load and slew change was simulated at :data:`TABLE_ROWS` rows and is added at others.
+    What load and slew change was simulated on one tile, :data:`TABLE`, and is added on others.
     """
     condition = LIBRARY[name]
     middle = found[Point(tile(bits, rows), condition)]
-    base = found[Point(tile(bits, TABLE_ROWS), condition)]
+    base = found[Point(tile(*TABLE), condition)]
 
     def value(key: str, slew: float, load: float) -> float:
-        point = Point(tile(bits, TABLE_ROWS, load=load, slew=slew), condition)
+        point = Point(tile(*TABLE, load=load, slew=slew), condition)
         return rounded(getattr(middle, key) + getattr(found[point], key) - getattr(base, key))
 
     table = {
