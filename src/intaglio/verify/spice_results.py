@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from intaglio.errors import BadInput
+from intaglio.layout.rules import rules
 from intaglio.verify.spice import WHEEL
 from intaglio.verify.spice_extract import CellCircuit, cell_circuit, wires
 from intaglio.verify.spice_grid import (
@@ -129,8 +130,9 @@ def figures(found: Readings) -> dict[str, dict[str, Any]]:
             f"end 64 rows, high end {TYPICAL}",
         ),
         "line_pitch": stated(
-            0.37, 0.37, 0.37, "um", "drawn",
-            "intaglio.layout.cell: met1 with a contact anywhere (ct.1, m1.4, m1.2)",
+            c.row / 8, rules()["m1.2"] / 1e3 + LINE_WIDTH, cell_circuit(4).row / 4, "um", "drawn",
+            "intaglio.layout.cell: a row of 3-bit cells over its 8 lines, its source included; low "
+            "end between two lines (ct.1, m1.4, m1.2), high end 2-bit cells",
         ),
         "cell_width": stated(
             c.column, c.column, c.column, "um", "drawn",
@@ -140,7 +142,8 @@ def figures(found: Readings) -> dict[str, dict[str, Any]]:
             width, reach(found, 8, slow[3].period), reach(found, 1, slow[3].period), "um",
             "simulated",
             f"{COMMAND}: widest tile that was simulated to hold the clock with {REACH_ROWS} rows; "
-            "low end a row whose columns are all on one line, high end even codes, both 32 rows",
+            "low end the narrowest simulated: with all columns of a row on one line no width holds "
+            "it; high end even codes, 32 rows",
         ),
         "wire_resistance": stated(
             c.line_ohm / c.column, wires().number("sheet", "met1") * 0.84 / LINE_WIDTH,
