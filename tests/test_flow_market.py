@@ -186,7 +186,7 @@ def test_lines_fit_a_reader(run, words):
         (("turnaround", "--promise", "0"), "promise must be positive, not 0 days"),
         (("agents", "--gpu", "h300"), "machine must be one of h100"),
         (("cost", SMALL, "--target", "tiny-tapeout"),
-         "the chip has 126.5 mm2, more than the user area of 0.576"),
+         "the chip has 125.2 mm2, more than the user area of 0.576"),
         (("cost", SMALL, "--die", "1"), "more than the die of 1"),
         (("agents", "--steps", "0"), "steps must be at least 1, not 0"),
         (("agents", "--steps", "100000000"), "steps must be at most 100,000, not 100,000,000"),

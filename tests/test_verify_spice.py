@@ -298,8 +298,11 @@ def test_a_high_sum_line_stays_above_its_sense_and_a_crossed_one_does_not():
     # a short from the quiet column's sum line to its neighbour's
     planted.netlist.resistor("short", "v0", "x0", 100)
     found = simulate(planted, TYPICAL)
-    assert found["low"] is not None
-    assert found["low"] < 0.2
+    low, glitch = found["low"], found["glitch"]
+    assert low is not None
+    assert glitch is not None
+    assert low < sound.threshold - 0.3
+    assert glitch > 0.9 * TYPICAL.volts  # it reads a 1
 
 
 @simulated
