@@ -136,7 +136,7 @@ def test_opensta_times_a_tile(tmp_path):
     script = (
         "read_liberty tile.lib\nread_verilog top.v\nlink_design top\n"
         "create_clock -name c -period 100 [get_ports clk*]\n"
-        "set_output_delay 0 -clock c [get_ports out*]\nset_load 0.002 [get_ports out*]\n"
+        "set_output_delay 0 -clock c [get_ports out*]\nset_load 2 [get_ports out*]\n"
         "report_checks -rise_to out[3] -path_delay max -digits 4\nexit\n"
     )
     (tmp_path / "run.tcl").write_text(script)
@@ -148,4 +148,4 @@ def test_opensta_times_a_tile(tmp_path):
     arrival = re.search(r"([\d.]+)\s+data arrival time", done.stdout)
     assert arrival, done.stdout
     own = reads(Macro("tile", 2, 16, 1, 4, 100.0), "slow")
-    assert float(arrival[1]) == pytest.approx(own["read"][0][0], rel=0.05)
+    assert float(arrival[1]) == pytest.approx(own["read"][0][0], rel=0.02)
