@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 
 from intaglio.verify.spice import CORNERS, Condition, find_models, find_ngspice
-from intaglio.verify.spice_read import Reading, ReadPath, read, read_bench
+from intaglio.verify.spice_read import SLEW, Reading, ReadPath, read, read_bench
 
 TYPICAL = Condition()
 SLOW = Condition("ss", -40.0, 1.62, "high")
@@ -49,10 +49,13 @@ def even_share(bits: int, times: float = 2.0) -> float:
     return min(times / (1 << bits), 1.0)
 
 
-def tile(bits: int = 3, rows: int = 32, columns: int = 576, **changes: float) -> ReadPath:
-    """A read path where a line has twice its even share of columns."""
-    changes = {"share": even_share(bits), **changes}
-    return ReadPath(bits, rows, columns, **changes)
+def tile(
+    bits: int = 3, rows: int = 32, columns: int = 576, *, share: float | None = None,
+    load: float = 5.0, slew: float = SLEW, weak: float = 1.0,
+) -> ReadPath:  # fmt: skip
+    """A read path; a line has twice its even share of columns if not told otherwise."""
+    share = even_share(bits) if share is None else share
+    return ReadPath(bits, rows, columns, share, load, slew, weak)
 
 
 def corner_points(bits: int = 3) -> Iterator[Point]:
@@ -87,7 +90,8 @@ def measure(
     Raises what the first failing point raises; what was done by then stays in the cache.
     """
     wanted = list(dict.fromkeys(points))
-    find_ngspice(), find_models()
+    find_ngspice()
+    find_models()
     cache.mkdir(parents=True, exist_ok=True)
     made: dict[Point, Reading] = {}
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:  # ngspice runs beside this process
