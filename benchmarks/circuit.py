@@ -4,6 +4,7 @@
     python benchmarks/circuit.py              # the whole grid, about a second a point and core
     python benchmarks/circuit.py --small      # typical and slow corner alone
     python benchmarks/circuit.py --freeze     # the whole grid, and its results into the target
+    python benchmarks/circuit.py --chip CHIP  # what of a row a model puts on one line; no ngspice
 
 The netlist is that of the drawn cell (``verify.spice_extract``) with the tile's drivers and senses
 (``verify.spice_read``). ``--freeze`` writes ``src/intaglio/targets/circuit/sky130.yaml``, and into
@@ -16,10 +17,13 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from intaglio.flow.cache import cache_folder
+from intaglio.golden.model import IntModel
+from intaglio.plan.tiling import DIGITS
 from intaglio.verify.spice_grid import (
     COLUMNS,
     ROWS,
@@ -49,7 +53,11 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="typical and slow corner alone")
     parser.add_argument("--freeze", action="store_true", help="write the results")
     parser.add_argument("--jobs", type=int, help="simulations at a time (default: cores)")
+    parser.add_argument("--chip", type=Path, help="shares of a chip package's model, and no more")
     given = parser.parse_args()
+    if given.chip:
+        shares(IntModel.load(given.chip / "model.safetensors"))
+        return
     if given.small and given.freeze:
         parser.error("--freeze wants the whole grid")
     started = time.monotonic()
@@ -129,6 +137,24 @@ def gating(found: Readings) -> None:
             print(
                 f"  {bits} bits {rows:4} rows   gated {active:7.1f}   ungated {active + idle:8.1f}"
             )
+
+
+def shares(model: IntModel) -> None:
+    """The largest share of a row's columns on one line, by lines and columns of a tile."""
+    found: dict[tuple[int, int], list[float]] = {}
+    for _, matrix in model.matrices():
+        lines = 1 << DIGITS[matrix.bits][0]
+        codes = matrix.codes.reshape(-1, matrix.inputs, matrix.outputs)
+        for first in range(0, matrix.outputs, tile().columns):
+            part = codes[:, :, first : first + tile().columns]
+            counts = np.stack([(part == code).mean(2) for code in range(lines)])
+            found.setdefault((lines, part.shape[2]), []).extend(counts.max(0).ravel().tolist())
+    for (lines, columns), most in sorted(found.items()):
+        over = sum(share > 2 / lines for share in most)
+        print(
+            f" {lines:2} lines {columns:4} columns  {max(most):.3f} of a row on one line at most, "
+            f"mean {np.mean(most):.3f}; over {2 / lines:.3f}: {over} of {len(most)} rows"
+        )
 
 
 if __name__ == "__main__":

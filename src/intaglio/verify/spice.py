@@ -234,9 +234,10 @@ def parse(output: str) -> dict[str, float | None]:
 
 
 def complaint(output: str) -> str:
-    """The first line of an output that speaks of an error, else its last."""
+    """What an output says of its first error, else its last line."""
     lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
-    return next((x for x in lines if "rror" in x), lines[-1] if lines else "no output")[:200]
+    first = next((at for at, line in enumerate(lines) if "rror" in line), len(lines) - 1)
+    return " ".join(lines[max(first, 0) : first + 3])[:200] or "no output"
 
 
 def ladder(net: Netlist, name: str, nodes: Iterable[str], ohm: float, ground: float) -> None:

@@ -28,6 +28,9 @@ TABLE = (3, 32)
 LOADS = (2.0, 5.0, 20.0)  # fF at a sense output
 SLEWS = (0.1, 0.4)  # ns of the inputs' edges
 
+SKEWED = (4, 48, 576, 0.32)
+"""Bits, rows, columns and share of the worst row found in a model: in the bundled one's head."""
+
 Told = Callable[[int, int], object]
 """What progress is told: points done, and points in all."""
 
@@ -71,9 +74,16 @@ def library_points() -> Iterator[Point]:
 
 
 def width_points(bits: int = 3, rows: int = 32) -> Iterator[Point]:
-    """Every width of tile, with even codes, twice that and all columns on one line."""
+    """Every width of tile, with even codes, twice that, all columns on one line; a skewed row."""
     for columns, times in product(COLUMNS, (1, 2, 1 << bits)):
         yield Point(tile(bits, rows, columns, share=even_share(bits, times)), SLOW)
+    yield skewed()
+
+
+def skewed() -> Point:
+    """The worst row of a model, in the slow corner."""
+    bits, rows, columns, share = SKEWED
+    return Point(tile(bits, rows, columns, share=share), SLOW)
 
 
 def table_points() -> Iterator[Point]:

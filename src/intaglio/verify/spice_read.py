@@ -19,6 +19,7 @@ from intaglio.layout.rules import rules
 from intaglio.verify.spice import NFET, PFET, Bench, Condition, Netlist, ladder, simulate
 from intaglio.verify.spice_extract import STRAP, CellCircuit, Wires, cell_circuit, wires
 
+LEAST = 0.42  # um, of a transistor's width
 PIECES = 8  # of a product line
 STEPS = 6  # of a sum line
 START = 0.5  # ns before the evaluate phase
@@ -58,8 +59,8 @@ class Periphery:
 
     def driver(self, columns: int) -> tuple[float, float]:
         """Widths of a product line's driver in a tile so wide."""
-        n, p = self.line
-        return n * columns / self.line_columns, p * columns / self.line_columns
+        n, p = (max(w * columns / self.line_columns, LEAST) for w in self.line)
+        return n, p
 
     def lead(self, bits: int, columns: int) -> float:
         """um of a product line beside an array so wide."""
