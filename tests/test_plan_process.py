@@ -78,7 +78,11 @@ def test_newer_nodes_go_one_way(keys, sign):
     nodes = [process(name).node for name in PROCESSES]
     assert nodes == sorted(nodes, reverse=True)
     for key in keys:
-        values = [sign * process(name)[key].number for name in PROCESSES]
+        names = PROCESSES
+        if key == "line_reach":  # simulated on sky130 alone: far less than the others' formula says
+            assert process("sky130")[key].grade == "simulated"
+            names = PROCESSES[1:]
+        values = [sign * process(name)[key].number for name in names]
         assert values == sorted(values), key
 
 
@@ -116,11 +120,12 @@ def test_the_plan_reads_the_same_figures():
         assert t.user_area == (10 if name == "sky130" else None)
 
 
-def test_the_sky130_cell_is_what_it_was():
-    cells = target("sky130").cells
-    assert cells[2] == pytest.approx(1.1, rel=0.05)
-    assert cells[3] == pytest.approx(2.3, rel=0.05)
-    assert cells[4] == pytest.approx(4.4, rel=0.05)
+def test_the_sky130_cell_is_no_larger_than_the_drawn_one():
+    drawn = {2: 0.677, 3: 1.210, 4: 2.275}  # um2, layout.cell: lines and the source between rows
+    for bits, area in target("sky130").cells.items():
+        assert area == pytest.approx(2**bits * 0.37 * 0.36)
+        assert 0.75 * drawn[bits] < area < drawn[bits]
+    assert process("sky130")["line_pitch"].grade == process("sky130")["cell_width"].grade == "drawn"
 
 
 def test_generic_has_no_figures():

