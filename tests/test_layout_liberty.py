@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from liberty.parser import parse_liberty
 
 from intaglio.errors import BadInput
+from intaglio.layout.fabric import Array, Tile
 from intaglio.layout.liberty import CONDITIONS, Macro, liberty, reads, tables
+from intaglio.layout.rules import rules
+from intaglio.layout.views import write_views
 
 TILE = Macro("tile", 3, 40, 2, 64, 12_345.6)
 
@@ -106,6 +109,21 @@ def test_every_tile_that_can_be_has_a_library(bits, rows, lanes, columns):
     assert text.count("{") == text.count("}")
     assert f"bit_width : {lanes * columns};" in text
     assert not re.search(r"nan|inf\b|None", text)
+
+
+def test_a_drawn_tile_has_its_libraries(tmp_path):
+    tile = Tile(Array("fabric", 3, 6, 2, 8), 0, 2, 0, 8)
+    written = write_views(tile, tmp_path, rules())
+    (slow,) = [path for path in written if path.name == f"{tile.base}_slow.lib"]
+    (cell,) = parse_liberty(slow.read_text()).get_groups("cell")
+    width, height = tile.size(rules())
+    assert cell["area"] == pytest.approx(width * height * 1e-6)
+    text = (tmp_path / f"{tile.base}.v").read_text()
+    for group in cell.get_groups("bus"):  # as wide as the Verilog's ports
+        (kind,) = [t for t in cell.get_groups("type") if t.args == [f"{group.args[0]}_type"]]
+        assert f"wire [{kind['bit_width'] - 1:.0f}:0] {group.args[0]}" in text
+    high = Tile(Array("fabric", 3, 300, 1, 8), 0, 1, 0, 8)
+    assert not [path for path in write_views(high, tmp_path, rules()) if path.suffix == ".lib"]
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,14 @@ def reads(macro: Macro, condition: str, process: str = "sky130") -> Mapping[str,
     return min(fitting, key=lambda entry: entry["rows"])
 
 
+def is_simulated(macro: Macro, process: str = "sky130") -> bool:
+    """Whether there are numbers for a tile: it is no wider and has no more rows than they reach."""
+    found = tables(process)
+    return macro.columns <= found["columns"] and any(
+        entry["bits"] == macro.bits and entry["rows"] >= macro.rows for entry in found["tiles"]
+    )
+
+
 def liberty(macro: Macro, condition: str = "slow", process: str = "sky130") -> str:
     """The library of one tile under one condition."""
     found, own = tables(process), reads(macro, condition, process)

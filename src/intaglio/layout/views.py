@@ -1,4 +1,4 @@
-"""Views of a tile for those who place it: LEF, a Verilog stub, a netlist, GDS with its contacts."""
+"""Views of a tile for those who place it: LEF, Liberty, a Verilog stub; netlist, GDS, contacts."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -9,6 +9,7 @@ import gdstk
 import numpy as np
 
 from intaglio.layout.fabric import Tile, contacts
+from intaglio.layout.liberty import CONDITIONS, Macro, is_simulated, liberty
 from intaglio.layout.netlist import netlist
 from intaglio.layout.oasis import Contacts
 from intaglio.layout.pen import UM, Span
@@ -89,13 +90,21 @@ def verilog(tile: Tile, r: Rules) -> str:
 
 
 def write_views(tile: Tile, folder: Path, r: Rules) -> list[Path]:
-    """Write what all tiles of a kind share to a folder."""
-    found = []
-    for ending, text in (("lef", lef(tile, r)), ("v", verilog(tile, r))):
-        path = folder / f"{tile.base}.{ending}"
-        path.write_text(text, "utf-8")
-        found.append(path)
-    return found
+    """Write what all tiles of a kind share to a folder; Liberty where its reads were simulated."""
+    views = {f"{tile.base}.lef": lef(tile, r), f"{tile.base}.v": verilog(tile, r)}
+    own = macro(tile, r)
+    if is_simulated(own):
+        views |= {f"{own.name}_{name}.lib": liberty(own, name) for name in CONDITIONS}
+    for name, text in views.items():
+        (folder / name).write_text(text, "utf-8")
+    return [folder / name for name in views]
+
+
+def macro(tile: Tile, r: Rules) -> Macro:
+    """A tile as Liberty knows it."""
+    d, (width, height) = tile.drivers(r), tile.size(r)
+    area = width * height * UM * UM
+    return Macro(tile.base, tile.array.bits, d.rows, tile.lanes, d.columns, area)
 
 
 def write_tile_views(tile: Tile, codes: np.ndarray, folder: Path, r: Rules) -> list[Path]:
