@@ -16,7 +16,7 @@ import argparse
 from dataclasses import dataclass
 
 from intaglio.golden.number import CODEBOOKS, accumulator_bits
-from intaglio.layout.cell import SELECT, SIGNED, geometry, line_count, weight_area
+from intaglio.layout.geometry import SELECT, SIGNED, geometry, line_count, weight_area
 from intaglio.layout.liberty import tables
 from intaglio.layout.rules import rules
 from intaglio.plan.process import process

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.errors import BadInput, Mismatch, ToolMissing
-from intaglio.layout.cell import geometry
+from intaglio.layout.geometry import geometry
 from intaglio.layout.rules import rules
 from intaglio.verify import spice
 from intaglio.verify.spice import NFET, Bench, Condition, Netlist, ladder, parse, simulate

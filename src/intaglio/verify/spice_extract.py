@@ -15,9 +15,10 @@ from typing import Any
 
 import gdstk
 
-from intaglio.layout.cell import Geometry, geometry
-from intaglio.layout.fabric import Array, Tile, base_cells
+from intaglio.layout.fabric import Array, Tile
+from intaglio.layout.geometry import Geometry, geometry
 from intaglio.layout.rules import Rules, rules
+from intaglio.layout.tile import base_cells
 from intaglio.quantity import read_yaml
 
 RIM = 0.005  # um: width of the rim by which lengths of edges are measured
@@ -119,7 +120,7 @@ class Shapes:
         self.g: Geometry = geometry(lines, r)
         rows = min(8, self.g.band)
         (tile,) = [Tile(Array("extract", lines.bit_length() - 1, rows, 1, 8), 0, 1, 0, 8)]
-        x0, y0 = 2 * self.g.column, self.g.bottom(2)
+        x0, y0 = tile.drivers(r).end + self.g.slot(2) * self.g.column, self.g.bottom(2)
         x1, y1 = x0 + 2 * self.g.column, y0 + 2 * self.g.row
         self.ends = (x0 / 1e3, y0 / 1e3, x1 / 1e3, y1 / 1e3)
         self.window = [gdstk.rectangle(self.ends[:2], self.ends[2:])]

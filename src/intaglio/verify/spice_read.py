@@ -14,7 +14,7 @@ switches at once, and no neighbour helps.
 import math
 from dataclasses import dataclass, field, fields
 
-from intaglio.layout.cell import geometry
+from intaglio.layout.geometry import geometry
 from intaglio.layout.rules import rules
 from intaglio.verify.spice import NFET, PFET, Bench, Condition, Netlist, ladder, simulate
 from intaglio.verify.spice_extract import STRAP, CellCircuit, Wires, cell_circuit, wires
