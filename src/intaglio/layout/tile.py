@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import gdstk
 
 from intaglio.layout.cell import unit
-from intaglio.layout.driver import Drivers, draw_driver_taps, draw_row, draw_stripes, draw_top
+from intaglio.layout.driver import Drivers
+from intaglio.layout.driver_shapes import draw_driver_taps, draw_row, draw_stripes, draw_top
 from intaglio.layout.fabric import Tile
 from intaglio.layout.geometry import DUMMIES, STRAP, Geometry, finger, gate, overhang, tap_height
 from intaglio.layout.pen import Pen, Span, around
