@@ -19,7 +19,7 @@ from intaglio import cli
 from intaglio.checkpoint import open_checkpoint
 from intaglio.errors import ToolMissing
 from intaglio.flow import compile as compile_module
-from intaglio.flow import engines, simulator, verify
+from intaglio.flow import engines, simulator, sizes, verify
 from intaglio.flow.package import MANIFEST, open_package
 from intaglio.golden.model import IntModel
 from intaglio.hardware import emit
@@ -193,7 +193,7 @@ def test_verify_keeps_its_verdict(run, monkeypatch):
 @pytest.fixture
 def few(monkeypatch):
     """Reports beside two models and two counts of rows."""
-    monkeypatch.setattr(facts, "preset_names", lambda: ["bundled", "llama-3.1-8b"])
+    monkeypatch.setattr(sizes, "preset_names", lambda: ["bundled", "smollm2-135m"])
     monkeypatch.setattr(facts, "ROWS", (64, 256))
 
 
@@ -344,6 +344,9 @@ def small_bundled(monkeypatch, home):
     monkeypatch.setattr("intaglio.cli.commands.DEMO_TOKENS", 8)
 
 
+INNER = ("verify", "generate", "engrave", "read")  # objects of other commands
+
+
 def test_demo(run, small_bundled, few):
     ran = run("demo")
     assert ran.code == 0, ran.err
@@ -352,12 +355,17 @@ def test_demo(run, small_bundled, few):
     assert "The same chip completes code:\n\nthe list" in ran.out
     assert "intaglio generate chips/bundled" in ran.out
     assert "\nchips/bundled/report.html\n" in ran.out
+    assert "contacts, " in ran.out
+    assert "  equal to chips/bundled\n" in ran.out
     assert "compiled for target generic" in ran.out
     assert "proof    equal over 9 positions" in ran.out
     values = run("demo", "-o", "elsewhere", "--json").json
     check_keys("verify", values["verify"])
     check_keys("generate", values["generate"])
-    check_keys("demo", {**values, "verify": {}, "generate": {}}, ["compile"])
+    check_keys("masks engrave", values["engrave"])
+    assert values["read"]["equal"]
+    assert values["read"]["hash"] == values["hash"]
+    check_keys("demo", {**values, **{key: {} for key in INNER}}, ["compile"])
 
 
 # the keys of --json

@@ -519,8 +519,10 @@ def demo(
     ),
     json_output: Json = False,
 ) -> int:
-    """The whole way on the bundled model: compile, prove in RTL, complete code, report."""
+    """The whole way on the bundled model: compile, prove, complete code, engrave, report."""
     from intaglio.flow.compile import compile_model
+    from intaglio.flow.masks import engrave_package, read_chip
+    from intaglio.flow.package import open_package
     from intaglio.flow.talk import Talk
     from intaglio.flow.verify import keep_verdict, verify_package
     from intaglio.report.write import write_report
@@ -542,17 +544,24 @@ def demo(
         write("\n\n")
         print_speed(values)
     with bars() as progress:
+        engraved = engrave_package(open_package(output), progress)
+        found = read_chip(output, against=output, progress=progress)
         written = write_report(str(output), progress=progress)
     if json_output:
-        compiled, generated = compile_values(output, made), {"text": said, **values}
-        results = {"verify": proof.as_dict(), "generate": generated, "report": str(written.page)}
-        write_json({**compiled, **results})
+        write_json({
+            **compile_values(output, made), "verify": proof.as_dict(),
+            "generate": {"text": said, **values}, "engrave": engraved.as_dict(),
+            "read": found.as_dict(), "report": str(written.page),
+        })  # fmt: skip
     else:
+        say("\nIts model, engraved in one mask layer and read back from those files alone:")
+        masks.print_engraving(engraved)
+        masks.print_reading(engraved.path, found, against=output)
         say("\nWhat it would be in silicon, for a browser:")
         for line in report.report_lines(written):
             say(line)
         say(f"Talk to its RTL: {sys.argv[0]} generate {output} --prompt 'import ' --engine rtl")
-    return 0 if proof.verdict.equal else 1
+    return 0 if proof.verdict.equal and not found.against else 1
 
 
 report.add(app)

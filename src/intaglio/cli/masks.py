@@ -10,6 +10,7 @@ from intaglio.cli.screen import bars, say, write_json
 from intaglio.errors import BadInput
 
 if TYPE_CHECKING:
+    from intaglio.flow.masks import Engraving, Recovered
     from intaglio.layout.picture import Window
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -45,6 +46,11 @@ def engrave(
     if json_output:
         write_json(done.as_dict())
         return
+    print_engraving(done)
+
+
+def print_engraving(done: "Engraving") -> None:
+    """Say what was engraved."""
     made = done.made
     contacts, per = made.weights + made.rom_codes, made.bytes * 8
     say(f"{done.path}: {contacts:,} contacts, {made.bytes:,} bytes, in {done.seconds:.1f} s")
@@ -55,6 +61,24 @@ def engrave(
         f"{made.tile:.2f} (tile)"
     )
     say("  not drawn yet: counters, product banks, the assembled die (docs/masks.md)")
+
+
+def print_reading(
+    folder: Path, found: "Recovered", output: Path | None = None, against: Path | None = None
+) -> None:
+    """Say which model a folder of masks holds, and where another is in it."""
+    a = found.read.plan.architecture
+    say(f"{folder}: {a.family}, {a.layers} layers, hash {found.read.model.hash()[:16]}")
+    if output:
+        say(f"  chip package {output}")
+    if found.against is not None:
+        say(f"  equal to {against}" if not found.against else f"  NOT equal to {against}:")
+    for each in found.against or ():
+        place = ", ".join(
+            f"{key} {each[key]}" for key in ("row", "lane", "column") if each[key] is not None
+        )
+        values = "" if each["found"] is None else f": {each['found']}, not {each['expected']}"
+        say(f"    {each['where']} {place}{values}")
 
 
 @masks.command(epilog="Example: intaglio masks read chips/bundled/masks --against chips/bundled")
@@ -82,18 +106,7 @@ def read(
     if json_output:
         write_json(found.as_dict())
     else:
-        a = found.read.plan.architecture
-        say(f"{folder}: {a.family}, {a.layers} layers, hash {found.read.model.hash()[:16]}")
-        if output:
-            say(f"  chip package {output}")
-        if found.against is not None:
-            say(f"  equal to {against}" if not found.against else f"  NOT equal to {against}:")
-        for each in found.against or ():
-            place = ", ".join(
-                f"{key} {each[key]}" for key in ("row", "lane", "column") if each[key] is not None
-            )
-            values = "" if each["found"] is None else f": {each['found']}, not {each['expected']}"
-            say(f"    {each['where']} {place}{values}")
+        print_reading(folder, found, output, against)
     if found.against:
         raise typer.Exit(DIFFERENT)
 
