@@ -41,7 +41,8 @@ def serving(home: Path, *words: str, log: int = subprocess.PIPE) -> Iterator[Run
         line = process.stdout.readline()
         found = re.fullmatch(r"chip at (http://127\.0\.0\.1:\d+)/v1 on the twin \(.*\)\n", line)
         assert found, line
-        assert process.stdout.readline() == "Ctrl-C stops it\n"
+        hint = f"{found[1]} in a browser shows its speed; Ctrl-C stops it\n"
+        assert process.stdout.readline() == hint
         yield Running(process, found[1])
     finally:
         killer.cancel()

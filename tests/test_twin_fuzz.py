@@ -520,3 +520,12 @@ def test_passes_take_what_is_legal_or_nothing(rng, kernels, data):
 def fuzzed_engine(kernels: str, seed: int = 0) -> Any:
     model, adapters = case(seed)
     return type(native(model, kernels))(model, CONTEXT, 1, kernels, adapters)
+
+
+@every_engine
+def test_a_last_token_that_is_none_leaves_the_sequence_as_it_was(engine):
+    own = own_sequences(engine)
+    before = [sequence.length for sequence in own]
+    with pytest.raises(BadInput, match=r"^tokens must be from 0 to"):
+        list(twin_of(engine).generate(own[0], [0, VOCABULARY], 0, 1, Sampling()))
+    unharmed(engine, own, before)

@@ -277,6 +277,7 @@ class Twin:
         if not len(ids) or count < 0:
             raise BadInput("tokens must not be none, nor count negative")
         check_samplings([sampling], 1)
+        check_range("tokens", ids, self.vocabulary)  # the last too, before the others are taken
         self._check_room(position, len(ids) + max(count - 1, 0))
         if len(ids) > 1:
             self.prefill(sequence, ids[:-1], position)
