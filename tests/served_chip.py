@@ -4,11 +4,15 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+from peft_folder import random_factors, write_peft
 
-from intaglio.flow.adapters import NamedAdapter
+from intaglio.checkpoint import open_checkpoint
+from intaglio.flow.adapters import NamedAdapter, open_adapter
 from intaglio.flow.package import Package
 from intaglio.serve.app import make_app
 from intaglio.serve.served import Served
@@ -24,6 +28,14 @@ WITH_TOOLS = (
 HELLO = [{"role": "user", "content": "hello"}]
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 Test = Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]
+
+
+def lists_adapter(package: Package, home: Path, folder: Path) -> NamedAdapter:
+    """The adapter ``lists``, random, of the model ``tiny`` at home; written to ``folder``."""
+    write_peft(folder / "peft", random_factors(open_checkpoint(home / "tiny").architecture))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INTAGLIO_CACHE", str(folder / "cache"))
+        return open_adapter(package, f"lists={folder / 'peft'}", model=str(home / "tiny"))
 
 
 def run(

@@ -8,11 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from peft_folder import random_factors, write_peft
-from served_chip import CHAT, COMPLETIONS, HELLO, post, run, same, stream
+from served_chip import CHAT, COMPLETIONS, HELLO, lists_adapter, post, run, same, stream
 
-from intaglio.checkpoint import open_checkpoint
-from intaglio.flow.adapters import NamedAdapter, open_adapter
+from intaglio.flow.adapters import NamedAdapter
 from intaglio.flow.package import Package, open_package
 from intaglio.serve import app as app_module
 from intaglio.serve.app import make_app
@@ -26,11 +24,7 @@ def package(made_home) -> Package:
 
 @pytest.fixture(scope="module")
 def adapter(made_home, package, tmp_path_factory) -> NamedAdapter:
-    home, folder = made_home(128), tmp_path_factory.mktemp("adapter")
-    write_peft(folder / "peft", random_factors(open_checkpoint(home / "tiny").architecture))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INTAGLIO_CACHE", str(folder / "cache"))
-        return open_adapter(package, f"lists={folder / 'peft'}", model=str(home / "tiny"))
+    return lists_adapter(package, made_home(128), tmp_path_factory.mktemp("adapter"))
 
 
 @pytest.fixture
