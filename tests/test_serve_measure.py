@@ -39,8 +39,12 @@ def test_a_server_is_measured(served):
             measure_server(url, load, key="wrong")
         with pytest.raises(BadInput, match=r"does not answer a first request: 404: .*not served"):
             measure_server(url, load, key="secret", model="other")
-        with pytest.raises(BadInput, match="does not answer a first request: 400"):
+        with pytest.raises(
+            BadInput, match=r"first request: 400: 200 prompt tokens and 128 new ones"
+        ):
             measure_server(url, Load(requests=1, prompt=200), key="secret")
+        fitted = measure_server(url, Load(requests=1, tokens=28), key="secret")
+        assert (fitted["total_input_tokens"], fitted["total_output_tokens"]) == (100, 28)
 
         async def broken() -> Timed:
             async with client_of(url, "secret") as client:

@@ -18,7 +18,14 @@ def bench(
     chip: Annotated[
         Path | None, typer.Argument(help="A chip package, made by `intaglio compile`.")
     ] = None,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="Lengths of prompts.")] = "512",
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt",
+            "-p",
+            help="Lengths of prompts. [default: 512, or what a server holds]",
+        ),
+    ] = None,
     tokens: Annotated[str, typer.Option("--tokens", "-n", help="Lengths generated.")] = "128",
     batch: Annotated[str, typer.Option("--batch", "-b", help="Sequences together.")] = "1",
     threads: Annotated[
@@ -57,14 +64,16 @@ def bench(
     if serve is not None:
         from intaglio.serve.measure import Load
 
-        prompts, counts = numbers(prompt, "--prompt"), numbers(tokens, "--tokens")
-        if len(prompts) != 1 or len(counts) != 1:
+        prompts = None if prompt is None else numbers(prompt, "--prompt")
+        counts = numbers(tokens, "--tokens")
+        if len(prompts or "1") != 1 or len(counts) != 1:
             raise BadInput("with --serve, --prompt and --tokens must be one length each")
-        load = Load(requests, prompts[0], counts[0], rate, concurrency)
+        load = Load(requests, prompts[0] if prompts else None, counts[0], rate, concurrency)
         values = of_server(serve, load, name, (api_key or "").split(), json_output)
     else:
         assert chip
-        values = of_package(chip, prompt, tokens, batch, threads, repetitions, json_output)
+        lengths = "512" if prompt is None else prompt
+        values = of_package(chip, lengths, tokens, batch, threads, repetitions, json_output)
     if json_output:
         write_json(values)
 

@@ -7,6 +7,7 @@ of text; TPOT: the time after the first token over the tokens after it; E2EL: th
 import asyncio
 import json
 import random
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from intaglio.errors import BadInput
 from intaglio.flow.progress import Progress, silent
 
 SAFE = 1000  # token ids that a server has which does not tell its vocabulary
+PROMPT = 512  # tokens, where the context leaves as many
 PATIENCE = 600.0  # seconds that a request may take
 KINDS = {
     "ttft": "Time to First Token", "tpot": "Time per Output Token (excl. 1st token)",
@@ -44,11 +46,12 @@ class Timed:
 class Load:
     """What is asked of a server. ``rate``: requests a second, None for all at once.
 
-    ``together``: how many may be under way, None for all.
+    ``prompt``: tokens, None for 512 or what the context leaves. ``together``: how many may be
+    under way, None for all.
     """
 
     requests: int = 100
-    prompt: int = 512
+    prompt: int | None = None
     tokens: int = 128
     rate: float | None = None
     together: int | None = None
@@ -56,8 +59,9 @@ class Load:
 
     def __post_init__(self) -> None:
         for name in ("requests", "prompt", "tokens"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"{name} must be at least 1, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise BadInput(f"{name} must be at least 1, not {value}")
         slow = self.rate is not None and not self.rate > 0
         if slow or (self.together is not None and self.together < 1):
             raise BadInput("rate and concurrency must be positive")
@@ -80,7 +84,7 @@ async def stream(client: httpx.AsyncClient, body: dict[str, Any]) -> Timed:
     try:
         async with client.stream("POST", "/v1/completions", json=body) as response:
             if response.status_code != 200:
-                made.error = f"{response.status_code}: {(await response.aread())[:200]!r}"
+                made.error = f"{response.status_code}: {said_of(await response.aread())}"
                 return made
             async for line in response.aiter_lines():
                 if not line.startswith("data:"):
@@ -112,6 +116,14 @@ async def stream(client: httpx.AsyncClient, body: dict[str, Any]) -> Timed:
     return made
 
 
+def said_of(body: bytes) -> str:
+    """Why a server refused: its error's message, or how its answer begins."""
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return " ".join(body[:200].decode("utf-8", "replace").split())
+
+
 def measure_server(
     url: str,
     load: Load,
@@ -129,7 +141,9 @@ async def _measure(
 ) -> dict[str, Any]:
     async with client_of(url, key) as client:
         name = model or await model_of(client, url)
-        bodies = list(bodies_of(load, name, await vocabulary_of(client)))
+        vocabulary, context = await tokenizer_of(client)
+        prompt = load.prompt or max(1, min(PROMPT, context - load.tokens))
+        bodies = list(bodies_of(load, prompt, name, vocabulary))
         trial = await stream(client, bodies[0])
         if trial.error:
             raise BadInput(f"{url}: the server does not answer a first request: {trial.error}")
@@ -168,20 +182,21 @@ async def model_of(client: httpx.AsyncClient, url: str) -> str:
         ) from None
 
 
-async def vocabulary_of(client: httpx.AsyncClient) -> int:
-    """How many tokens a server knows, as far as it tells."""
+async def tokenizer_of(client: httpx.AsyncClient) -> tuple[int, int]:
+    """How many tokens a server knows, and how many a request may have, as far as it tells."""
     try:
-        return int((await client.get("/tokenizer_info")).json()["vocab_size"])
+        told = (await client.get("/tokenizer_info")).json()
+        return int(told["vocab_size"]), int(told["model_max_length"])
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        return SAFE
+        return SAFE, sys.maxsize
 
 
-def bodies_of(load: Load, model: str, vocabulary: int) -> Iterator[dict[str, Any]]:
-    """Requests of random tokens, no two alike."""
+def bodies_of(load: Load, prompt: int, model: str, vocabulary: int) -> Iterator[dict[str, Any]]:
+    """Requests of ``prompt`` random tokens, no two alike."""
     rng = np.random.default_rng(load.seed)
     for _ in range(load.requests):
         yield {
-            "model": model, "prompt": rng.integers(0, vocabulary, load.prompt).tolist(),
+            "model": model, "prompt": rng.integers(0, vocabulary, prompt).tolist(),
             "max_tokens": load.tokens, "temperature": 0, "ignore_eos": True,
         }  # fmt: skip
 
