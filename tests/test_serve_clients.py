@@ -154,7 +154,7 @@ def test_the_llm_command(client, url, tmp_path):
     options = ["-o", "seed", "3", "-o", "max_tokens", "8"]
     for more in ([], ["--no-stream"]):
         found = command(["llm", "-m", "mine", "hello", *options, *more], {
-            "LLM_USER_PATH": str(tmp_path),
+            "LLM_USER_PATH": str(tmp_path), "LLM_LOAD_PLUGINS": "",
         })  # fmt: skip
         assert found.strip() == said.strip()
 
