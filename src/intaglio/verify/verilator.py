@@ -14,7 +14,8 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ ARCHITECTURES = (  # the first that compiles and runs here
     (),
 )
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE = 2.0  # seconds that a tool may take to start once a signal has come
 # Vector code, so that a processor or an emulator that cannot run it is found out.
 PROBE = """
 #include <cstdint>
@@ -241,19 +243,21 @@ class Tools:
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[str]] = set()
         self._ended = False
+        self._starting: set[threading.Thread] = set()
+        """Threads that start a tool, which is not known before it has started."""
+        self._held: Callable[[], None] | None = None
+        """What a signal would have done in that time."""
 
     def run(
         self, command: Sequence[str], environment: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, of which :meth:`end` may be the cause."""
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, env=environment, process_group=0,
-        )  # fmt: skip
-        self._running.add(process)
+        process = self._start(command, environment)
         try:
             if self._ended:  # before this one was known
                 terminate(process)
+            if self._held and is_main():
+                self._held()
             out, err = process.communicate()
         except BaseException:
             terminate(process)
@@ -262,6 +266,20 @@ class Tools:
         finally:
             self._running.discard(process)
         return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    def _start(
+        self, command: Sequence[str], environment: Mapping[str, str]
+    ) -> subprocess.Popen[str]:
+        self._starting.add(threading.current_thread())
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                text=True, env=environment, process_group=0,
+            )  # fmt: skip
+            self._running.add(process)
+            return process
+        finally:
+            self._starting.discard(threading.current_thread())
 
     def end(self) -> None:
         """Terminate all that run, and those yet to come. From a signal handler: takes no lock."""
@@ -276,13 +294,23 @@ class Tools:
         The terminal does not send it to groups of their own, and whoever waits for a tool in a
         thread does not hear it.
         """
-        if threading.current_thread() is not threading.main_thread():  # no place for handlers
+        if not is_main():  # no place for handlers
             yield
             return
         before = {number: signal.getsignal(number) for number in ENDING}
 
         def hear(number: int, frame: FrameType | None) -> None:
+            until = time.monotonic() + PATIENCE
+            while self._starting - {threading.main_thread()} and time.monotonic() < until:
+                time.sleep(0.001)
             self.end()
+            if threading.main_thread() in self._starting:
+                self._held = lambda: go_on(number, frame)
+            else:
+                go_on(number, frame)
+
+        def go_on(number: int, frame: FrameType | None) -> None:
+            self._held = None
             handler = before[signal.Signals(number)]
             if callable(handler):
                 handler(number, frame)
@@ -299,7 +327,12 @@ class Tools:
             for number, handler in before.items():
                 if handler is not None:
                     signal.signal(number, handler)
-            self._ended = False
+            self._ended, self._held = False, None
+
+
+def is_main() -> bool:
+    """Whether this is the thread that hears signals."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def terminate(process: subprocess.Popen[str]) -> None:
