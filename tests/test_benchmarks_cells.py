@@ -1,29 +1,19 @@
 """Four cells for the same weights: the table closes, and says of every figure where it is from."""
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+from benchmark_module import load
 
 from intaglio.layout.cell import geometry
 from intaglio.layout.rules import rules
 from intaglio.silicon.fabric import CELLS
 
-PATH = Path(__file__).parents[1] / "benchmarks" / "cells.py"
-
 
 @pytest.fixture(scope="module")
 def cells() -> ModuleType:
     """benchmarks/cells.py, which is no package."""
-    spec = importlib.util.spec_from_file_location("cells", PATH)
-    assert spec
-    assert spec.loader
-    made = importlib.util.module_from_spec(spec)
-    sys.modules["cells"] = made
-    spec.loader.exec_module(made)
-    return made
+    return load("cells")
 
 
 @pytest.fixture(scope="module")

@@ -1,30 +1,20 @@
 """What others published: the data file's sources, and the arithmetic of the comparison with it."""
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+from benchmark_module import load
 from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.quantity import Quantity
 from intaglio.silicon.market import table
 
-PATH = Path(__file__).parents[1] / "benchmarks" / "validation.py"
-
 
 @pytest.fixture(scope="module")
 def validation() -> ModuleType:
     """benchmarks/validation.py, which is no package."""
-    spec = importlib.util.spec_from_file_location("validation", PATH)
-    assert spec
-    assert spec.loader
-    made = importlib.util.module_from_spec(spec)
-    sys.modules["validation"] = made
-    spec.loader.exec_module(made)
-    return made
+    return load("validation")
 
 
 @pytest.fixture(scope="module")
