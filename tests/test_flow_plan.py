@@ -146,6 +146,13 @@ def test_what_is_exceeded_is_said(run):
     assert re.search(line, out, re.MULTILINE)
 
 
+def test_a_die_that_holds_no_part_is_refused(run):
+    code, out, err = run("plan", "llama-3.1-8b", "--die", "5")
+    assert (code, out) == (2, "")
+    assert re.search(r"^DoesNotFit: .* 5 mm2", err, re.MULTILINE)
+    assert run("plan", "llama-3.1-8b", "--die", "5", "--rows", "60")[0] == 2
+
+
 # the search
 
 

@@ -220,7 +220,7 @@ def choose(model: Model, own: Process, options: PlanOptions) -> Chosen:
         )
     plain = plain_outline(model, own, options)
     if options.rows is not None:
-        return cut_where_needed(plain, own, options, limit)
+        return held(cut_where_needed(plain, own, options, limit), own, options, limit)
     question = Search(
         model.source, own, Bounds(limit, options.power), options.choices, shape,
         beat=options.beat, positions=options.positions,
@@ -235,7 +235,24 @@ def choose(model: Model, own: Process, options: PlanOptions) -> Chosen:
         least = least_power(question)
         if least is not None:
             return cut_where_needed(least, own, options, limit)
-        return whole_layers(plain, model, own, options, limit)
+        return held(whole_layers(plain, model, own, options, limit), own, options, limit)
+
+
+def held(chosen: Chosen, own: Process, options: PlanOptions, limit: float) -> Chosen:
+    """``chosen``, unless it was asked for on dies that it does not fit on however it is cut.
+
+    Raises :class:`DoesNotFit`. What a reticle or a seat does not hold is told beside it instead.
+    """
+    if options.die is None or own["user_area"].known:
+        return chosen
+    if chosen.cut or fits(chosen.physical, limit):
+        return chosen
+    try:
+        return Chosen(chosen.physical, several(chosen.physical, limit))
+    except DoesNotFit as error:
+        raise DoesNotFit(
+            f"no cut of the chip fits dies of {limit:g} mm2: {error.message}", hint=error.hint
+        ) from None
 
 
 def check_numbers(model: Model, options: PlanOptions) -> None:
