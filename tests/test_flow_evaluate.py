@@ -1,6 +1,7 @@
 """Evaluate: float checkpoint beside chip, on the same windows."""
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from tiny_chip import QUICK, TEXT, PlayedChip, quick_emit, tiny_checkpoint
 
 from intaglio.checkpoint import FloatModel, open_checkpoint
 from intaglio.errors import BadInput
-from intaglio.flow import engines
+from intaglio.flow import engines, reference
+from intaglio.flow.cache import cache_folder
 from intaglio.flow.choose import open_model
 from intaglio.flow.compile import compile_model
 from intaglio.flow.evaluate import evaluate_package, keep_evaluation
@@ -54,6 +56,26 @@ def test_one_window_by_hand(made):
         assert values[name]["bits_per_byte"] == pytest.approx(bits)
     growth = 100 * (np.exp(chip - reference) - 1)
     assert values["growth_percent"] == pytest.approx(growth, abs=1e-3)
+
+
+def test_the_float_score_is_kept(made, monkeypatch):
+    package, checkpoint = made
+    first = evaluate_package(package, TEXT[:60], model=str(checkpoint))
+    [kept] = [
+        path
+        for path in (cache_folder() / "references").glob("*/score.json")
+        if json.loads(path.read_text())["bytes"] == first["bytes"]
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(reference, "FloatModel", None)
+        again = evaluate_package(package, TEXT[:60], model=str(checkpoint))
+        assert {**again, "seconds": 0} == {**first, "seconds": 0}
+        with pytest.raises(TypeError):
+            evaluate_package(package, TEXT[:61], model=str(checkpoint))
+    for damage in ("", "{}", '{"tokens": 1}'):
+        kept.write_text(damage)
+        again = evaluate_package(package, TEXT[:60], model=str(checkpoint))
+        assert again["float"] == first["float"]
 
 
 def test_every_engine_gives_the_same(made, monkeypatch):

@@ -80,7 +80,10 @@ class FloatModel:
         after the layer. Layer -1 is the embedding, with ``residual`` alone; the layer after the
         last is the head, with ``head_input`` [T, width] alone.
         """
-        hidden = self.hidden(ids, tap)
+        return self.head(self.hidden(ids, tap))
+
+    def head(self, hidden: np.ndarray) -> np.ndarray:
+        """Logits [T, vocabulary] of what :meth:`hidden` computes, or of some rows of it."""
         return hidden @ self._weight("head").T
 
     def hidden(self, ids: np.ndarray, tap: Tap | None = None) -> np.ndarray:

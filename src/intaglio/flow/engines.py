@@ -17,6 +17,7 @@ from intaglio.golden.forward import Golden
 from intaglio.golden.model import ModelFile
 from intaglio.golden.sample import Sampling, sample
 from intaglio.hardware.port import EPOCH_BITS
+from intaglio.quantize import blocks
 from intaglio.twin import NO_NATIVE, Twin
 from intaglio.verify.simulation import Result, Simulation
 
@@ -41,8 +42,9 @@ class Source(Protocol):
         """
         ...
 
-    def logits(self, tokens: np.ndarray) -> np.ndarray:
-        """Logits (nats, 12 fraction bits) after every one of ``tokens`` [T]: [T, vocabulary]."""
+    def logits(self, tokens: np.ndarray) -> Iterator[np.ndarray]:
+        """Logits (nats, 12 fraction bits) after every one of ``tokens`` [T], by blocks of rows:
+        [rows, vocabulary]."""
         ...
 
     def close(self) -> None:
@@ -107,9 +109,11 @@ class TwinSource:
         """See :class:`Source`."""
         return self.twin.generate(self.sequence, tokens, position, count, sampling)
 
-    def logits(self, tokens: np.ndarray) -> np.ndarray:
+    def logits(self, tokens: np.ndarray) -> Iterator[np.ndarray]:
         """See :class:`Source`."""
-        return self.twin.logits(tokens, self.twin.sequence(self.sequence.adapter))
+        sequence = self.twin.sequence(self.sequence.adapter)
+        for rows in blocks(len(tokens), self.twin.vocabulary):
+            yield self.twin.logits(tokens[rows], sequence, rows.start)
 
     def close(self) -> None:
         """Nothing runs."""
@@ -139,9 +143,9 @@ class GoldenSource:
             yield token
             ids = np.array([token], np.int64)
 
-    def logits(self, tokens: np.ndarray) -> np.ndarray:
+    def logits(self, tokens: np.ndarray) -> Iterator[np.ndarray]:
         """See :class:`Source`."""
-        return self.golden.logits(self.golden.residual(tokens, adapter=self.adapter))
+        yield self.golden.logits(self.golden.residual(tokens, adapter=self.adapter))
 
     def close(self) -> None:
         """Nothing runs."""
@@ -177,14 +181,12 @@ class RtlSource:
                 assert isinstance(result, Result)
                 yield result.token
 
-    def logits(self, tokens: np.ndarray) -> np.ndarray:
+    def logits(self, tokens: np.ndarray) -> Iterator[np.ndarray]:
         """See :class:`Source`. The chip streams the logits of one position after the other."""
         self._rewind(Sampling(), host=True)
-        rows = []
         for position, token in enumerate(tokens.tolist()):
             self.simulation.send(0, [token], position, adapter=self.adapter)
-            rows.append(self.simulation.logits().values)
-        return np.stack(rows)
+            yield self.simulation.logits().values[None]
 
     def close(self) -> None:
         """End the simulation."""

@@ -3,25 +3,20 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from threadpoolctl import threadpool_limits
-
 from intaglio import __version__
-from intaglio.checkpoint import FloatModel
-from intaglio.checkpoint.peft import Merged
 from intaglio.errors import BadInput
 from intaglio.flow.adapters import open_adapter
 from intaglio.flow.engines import check_engine, open_source
 from intaglio.flow.origin import checkpoint_of
 from intaglio.flow.package import LATER, Package
 from intaglio.flow.progress import Progress, silent
+from intaglio.flow.reference import reference_score, watch
 from intaglio.flow.stages import put_stage
 from intaglio.quantity import is_number
-from intaglio.quantize import Forward, Score, cut, growth_percent, score
-from intaglio.twin import processors
+from intaglio.quantize import cut, growth_percent, score
 
 
 def evaluate_package(
@@ -59,16 +54,13 @@ def evaluate_package(
     def size(ids: Sequence[int]) -> int:
         return len(tokenizer.decode_bytes(ids))
 
-    def scored(name: str, forward: Forward, together: int) -> Score:
-        watched = watch(windows, f"evaluating {name}", progress)
-        return score(forward, watched, size, together=together)
-
-    weights = Merged(checkpoint, chosen.source) if chosen else checkpoint
-    with threadpool_limits(1):  # a window per processor: only its products could use more
-        scores = {"float": scored("float", FloatModel(weights).logits, processors())}
+    adapted = chosen.source if chosen else None
+    scores = {"float": reference_score(checkpoint, adapted, windows, size, progress)}
     source = open_source(package, engine, progress, chosen)
     try:  # one of the twin's windows is looked at while the next is run
-        scores["chip"] = scored("chip", source.logits, 2 if engine == "twin" else 1)
+        watched = watch(windows, "evaluating chip", progress)
+        together = 2 if engine == "twin" else 1
+        scores["chip"] = score(source.logits, watched, size, together=together)
     finally:
         source.close()
     return {
@@ -108,11 +100,3 @@ def keep_evaluation(package: Package, values: dict[str, Any]) -> Package:
     figures = {"growth_percent": values["growth_percent"]}
     files = {LATER["evaluate"][0]: content.encode()}
     return put_stage(package, "evaluate", files, options, {"intaglio": __version__}, figures)
-
-
-def watch(windows: list[np.ndarray], step: str, progress: Progress) -> Iterator[np.ndarray]:
-    """Yield the windows, telling how far they are."""
-    for index, window in enumerate(windows):
-        progress(step, index / len(windows), f"window {index + 1} of {len(windows)}")
-        yield window
-    progress(step, 1, "")

@@ -13,8 +13,12 @@ from intaglio.golden.number import LOGIT_FRACTION
 
 WINDOW = 512
 ROWS = 32  # of logits that are looked at together
-Forward = Callable[[np.ndarray], np.ndarray]
-"""Logits [T, vocabulary] of token ids [T]: floats in nats, or the chip's integers."""
+BLOCK = 96  # rows of logits that a forward function gives at a time, at least
+BLOCK_BYTES = 1 << 24  # and so many bytes: larger arrays are new memory every time
+Forward = Callable[[np.ndarray], np.ndarray | Iterator[np.ndarray]]
+"""Logits [T, vocabulary] of token ids [T], whole or by blocks of rows.
+
+Floats in nats, or the chip's integers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,31 @@ def cut(
     return whole[:limit]
 
 
-def surprise(logits: np.ndarray, ids: np.ndarray) -> float:
-    """Nats by which ``logits`` [T, vocabulary] were surprised by ``ids`` [T] after the first."""
+def blocks(count: int, vocabulary: int) -> Iterator[slice]:
+    """Cut ``count`` rows of logits into blocks that are quick to make and to look at."""
+    rows = max(BLOCK, BLOCK_BYTES // (4 * vocabulary))
+    return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
+
+
+def surprise(logits: np.ndarray | Iterator[np.ndarray], ids: np.ndarray) -> float:
+    """Nats by which ``logits`` [T, vocabulary] were surprised by ``ids`` [T] after the first.
+
+    They may come by blocks of rows.
+    """
+    total, start = 0.0, 1
+    for block in (logits,) if isinstance(logits, np.ndarray) else logits:
+        total += surprise_of(block, ids[start : start + len(block)])
+        start += len(block)
+    return total
+
+
+def surprise_of(logits: np.ndarray, following: np.ndarray) -> float:
+    """Nats by which ``logits`` [T, vocabulary] were surprised by the ids after each of them; the
+    text ends with the last."""
     scale = np.float32(2.0**-LOGIT_FRACTION if np.issubdtype(logits.dtype, np.integer) else 1)
     total = 0.0
-    for start in range(0, len(ids) - 1, ROWS):
-        next_ids = ids[start + 1 : start + 1 + ROWS]
+    for start in range(0, len(following), ROWS):
+        next_ids = following[start : start + ROWS]
         rows = logits[start : start + len(next_ids)]
         below = rows - rows.max(1, keepdims=True)  # exact where the logits are integers
         chosen = np.take_along_axis(below, next_ids[:, None], 1).astype(np.float64) * float(scale)
