@@ -92,7 +92,10 @@ class ChipRead:
         return {
             **self.worst.as_dict(), "grade": "simulated", "source": self.reads.source,
             "target": self.target.name, "target_clock_hz": self.clock, "holds": not self.slower,
-            "rom": {**self.worst_rom.as_dict(), "cycles": self.rom_cycles},
+            "rom": {
+                "array": self.worst_rom.name, "share": self.worst_rom.load.share,
+                "cycles": self.rom_cycles,
+            },
             "arrays": [each.as_dict() for each in self.fabrics],
         }  # fmt: skip
 

@@ -86,20 +86,22 @@ def engrave_package(package: Package, progress: Progress = silent) -> Engraving:
     """Write a package's masks into it, in place of those before."""
     started = time.monotonic()
     made: list[Engraved] = []
+    progress(CHECKING, 0, "")
+    read = check_reads(package, shown(progress, CHECKING))
+    progress(CHECKING, 1, "")
 
     def fill(folder: Path) -> dict[str, Any]:
         progress(ENGRAVING, 0, "")
         told = shown(progress, ENGRAVING)
         made.append(engrave(package.model, package.plan, folder, told, processors()))
-        return {"weights": made[0].weights, "bytes": made[0].bytes}
+        return {
+            "weights": made[0].weights, "bytes": made[0].bytes, "read": read.worst.as_dict()
+        }  # fmt: skip
 
     tools = {"intaglio": __version__, "gdstk": importlib.metadata.version("gdstk")}
     put_folder(package, STAGE, fill, {"process": PROCESS}, tools)
     progress(ENGRAVING, 1, "")
     seconds = time.monotonic() - started
-    progress(CHECKING, 0, "")
-    read = check_reads(package, shown(progress, CHECKING))
-    progress(CHECKING, 1, "")
     return Engraving(package.path / FOLDER, made[0], read, logic_area(package), seconds)
 
 
