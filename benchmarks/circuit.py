@@ -79,9 +79,7 @@ def main() -> None:
     started = time.monotonic()
     whole = () if given.small else corner_points()
     tables = () if given.small else table_points()
-    found = run(
-        [*library_points(), *width_points(), *share_points(), *whole, *tables], given.jobs
-    )
+    found = run([*library_points(), *width_points(), *share_points(), *whole, *tables], given.jobs)
     by_rows(found)
     by_width(found)
     if not given.small:

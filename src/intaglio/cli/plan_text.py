@@ -179,9 +179,7 @@ def clock_lines(made: Planned) -> Iterable[str]:
         f"  {read['slowest']}, {read['rows']} rows, reads at {measure(read['clock_hz'], 'Hz')} in "
         f"the slow corner where {number(share.number)} of a row's weights"
     )
-    yield (
-        f"  are on one line ({ranged(share)}, {share.grade}); masks engrave says it of a model"
-    )
+    yield (f"  are on one line ({ranged(share)}, {share.grade}); masks engrave says it of a model")
 
 
 def speeds_line(made: Planned) -> str:

@@ -21,6 +21,12 @@ REFERENCE = (3, 32)
 """Bits and rows of the tile whose energies say how far conditions move them."""
 
 
+Shares = Sequence[tuple[float, float, float]]
+"""Share, ns of read and of precharge; ascending."""
+Table = Sequence[tuple[int, Sequence[tuple[int, Shares]]]]
+"""By columns, then by rows; ascending."""
+
+
 @dataclass(frozen=True, slots=True)
 class BitCycle:
     """ns of the two phases of a bit cycle."""
@@ -63,13 +69,13 @@ class Reads:
         self.values = values
         self.columns: int = values["columns"]
         self.source = f"{values['source']} ({values['year']}), between its points by straight lines"
-        self._times: dict[tuple[int, str], Any] = {}
+        self._times: dict[tuple[int, str], Table] = {}
         for bits, condition in {(e["bits"], e["condition"]) for e in values["shares"]}:
             self._times[bits, condition] = self._table(bits, condition)
         self._cycles: dict[tuple, BitCycle] = {}
 
-    def _table(self, bits: int, condition: str) -> Any:
-        """Columns, then rows, then shares with read and precharge, each list ascending."""
+    def _table(self, bits: int, condition: str) -> Table:
+        """The times of a code width under a condition."""
         entries = [
             e for e in self.values["shares"] if (e["bits"], e["condition"]) == (bits, condition)
         ]
@@ -91,13 +97,8 @@ class Reads:
         key = (bits, rows, columns, share, condition)
         if key not in self._cycles:
             self._check(bits, columns, share, condition)
-            read, precharge = (
-                along(columns, self._times[bits, condition], lambda tall: along(
-                    rows, tall, lambda shares: along(
-                        share, [(each[0], each[part]) for each in shares], held=True),
-                ), held=True)
-                for part in (1, 2)
-            )  # fmt: skip
+            table = self._times[bits, condition]
+            read, precharge = (between(table, columns, rows, share, part) for part in (1, 2))
             self._cycles[key] = BitCycle(read, precharge)
         return self._cycles[key]
 
@@ -168,6 +169,18 @@ def along(
     (a, one), (b, other) = points[right - 1], points[right]
     low, high = value(one), value(other)
     return low + (high - low) * (x - a) / (b - a)
+
+
+def between(table: Table, columns: int, rows: int, share: float, part: int) -> float:
+    """A phase's ns: ``part`` 1 is the read, 2 the precharge."""
+
+    def of_shares(shares: Shares) -> float:
+        return along(share, [(each[0], each[part]) for each in shares], held=True)
+
+    def of_rows(tall: Sequence[tuple[int, Shares]]) -> float:
+        return along(rows, tall, of_shares)
+
+    return along(columns, table, of_rows, held=True)
 
 
 @cache

@@ -99,9 +99,7 @@ def shapes_of(
 def legend(seen: Shapes) -> tuple[tuple[str, str], ...]:
     """The layers that are seen, from above."""
     styles = {**LAYERS, "weight": WEIGHT}
-    return tuple(
-        (fill, words) for name, (fill, _, words) in reversed(styles.items()) if seen[name]
-    )
+    return tuple((fill, words) for name, (fill, _, words) in reversed(styles.items()) if seen[name])
 
 
 def parts(tile: Tile, r: Rules) -> Drawing:

@@ -93,9 +93,7 @@ def width_points(bits: int = 3, rows: int = 32) -> Iterator[Point]:
 
 def share_points() -> Iterator[Point]:
     """Code widths, rows and widths of tile against what of a row is on one line."""
-    for bits, rows, columns, condition in product(
-        BITS, SHARE_ROWS, SHARE_COLUMNS, TIMES.values()
-    ):
+    for bits, rows, columns, condition in product(BITS, SHARE_ROWS, SHARE_COLUMNS, TIMES.values()):
         for share in SHARES[bits]:
             yield Point(tile(bits, rows, columns, share=share), condition)
 
