@@ -85,8 +85,13 @@ class Silicon:
         self.cells: dict[FabricPlan, str] = {}
 
     def choose(self, x: Inputs) -> None:
-        """Take the cell of every fabric by these numbers, whatever it was."""
+        """Take the cell of every fabric by these numbers, whatever it was.
+
+        Where tiles are drawn and simulated, theirs: the formulas call others smaller than they are.
+        """
         auto, asked = self.choices.cell == "auto", self.choices.cell
+        if auto and self.reads is not None:
+            auto, asked = False, "select"
         fabrics = {part.fabric for part in self.parts if part.fabric}
         self.cells = {fabric: best_cell(fabric, x) if auto else asked for fabric in fabrics}
 
