@@ -6,10 +6,16 @@ from hypothesis import strategies as st
 
 from intaglio.errors import BadInput
 from intaglio.plan.process import process
-from intaglio.plan.reads import FAST, SLOW, TYPICAL, along, reads_of
+from intaglio.plan.reads import FAST, SLOW, TYPICAL, Reads, along, reads_of
 
-READS = reads_of("sky130")
-assert READS is not None
+
+def simulated() -> Reads:
+    found = reads_of("sky130")
+    assert found is not None
+    return found
+
+
+READS = simulated()
 ENTRIES = READS.values["shares"]
 
 
