@@ -16,6 +16,7 @@ import argparse
 from dataclasses import dataclass
 
 from intaglio.golden.number import CODEBOOKS, accumulator_bits
+from intaglio.layout.fabric import Array, tiles
 from intaglio.layout.geometry import SELECT, SIGNED, geometry, line_count, weight_area
 from intaglio.layout.liberty import tables
 from intaglio.layout.rules import rules
@@ -81,6 +82,14 @@ def code_area(cell: str, bits: int) -> tuple[float, str]:
     return 0.0, DERIVED
 
 
+def tile_area(fabric: FabricPlan) -> float:
+    """um2 per weight of a fabric's drawn tiles."""
+    r = rules("sky130")
+    array = Array("", fabric.bits, fabric.rows, fabric.lanes, fabric.outputs)
+    sizes = [tile.size(r) for tile in tiles(array, r)]
+    return sum(width * height for width, height in sizes) * 1e-6 / array.cells
+
+
 def column_energy(cell: str, fabric: FabricPlan) -> tuple[float, str]:
     """fJ of one column and lane for a pass over its rows: sum lines and senses, active line."""
     x, rows = numbers(), fabric.rows
@@ -112,6 +121,9 @@ def row(cell: str, fabric: FabricPlan) -> Row:
     area, energy = fabric_area(fabric, cell, x), fabric_energy(fabric, cell, x)
     code = code_area(cell, fabric.bits)
     cells = weights * code[0] / x["array_efficiency"] if code[0] else area.cells
+    tiled = area.total - area.cells + cells
+    if cell == SELECT:  # its tiles are drawn, with drivers, precharge and sense
+        tiled = weights * tile_area(fabric) + area.banks + area.trees + area.frame
     each, grade = column_energy(cell, fabric)
     pairs = fabric.lanes * fabric.outputs
     reading = pairs * each + (energy.lines if cell == "decode" else 0.0)
@@ -119,7 +131,7 @@ def row(cell: str, fabric: FabricPlan) -> Row:
     return Row(
         cell,
         code=code,
-        area=((area.total - area.cells + cells) / weights, DERIVED),
+        area=(tiled / weights, DERIVED),
         reading=(reading / weights, grade),
         energy=((reading + shared) / weights, DERIVED),
         cycles=ACTIVATION if cell == "counters" else fabric.cycles,

@@ -4,6 +4,7 @@
     python benchmarks/circuit.py              # the whole grid, about a second a point and core
     python benchmarks/circuit.py --small      # typical and slow corner alone
     python benchmarks/circuit.py --freeze     # the whole grid, and its results into the target
+    python benchmarks/circuit.py --drivers    # a skewed row, with other drivers and widths
     python benchmarks/circuit.py --chip CHIP  # what of a row a model puts on one line; no ngspice
 
 The netlist is that of the drawn cell (``verify.spice_extract``) with the tile's drivers and senses
@@ -15,6 +16,7 @@ cache (``INTAGLIO_CACHE``); ``--jobs`` sets how many simulations run at a time.
 import argparse
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +24,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from intaglio.flow.cache import cache_folder
-from intaglio.golden.model import IntModel
-from intaglio.plan.tiling import DIGITS
+from intaglio.flow.package import Package, open_package
+from intaglio.layout.contents import ROM_BITS, contents, roms
+from intaglio.layout.die import chip_tiles
+from intaglio.layout.driver import Drivers
+from intaglio.layout.fabric import Array, Tile
+from intaglio.layout.geometry import geometry
+from intaglio.layout.load import most_loaded
+from intaglio.layout.rules import rules
 from intaglio.verify.spice_grid import (
     COLUMNS,
     ROWS,
+    SKEWED,
     SLOW,
     TYPICAL,
     Point,
@@ -35,13 +44,16 @@ from intaglio.verify.spice_grid import (
     least_margin,
     library_points,
     measure,
+    share_points,
     table_points,
     tile,
     width_points,
     worst,
 )
-from intaglio.verify.spice_read import Reading
+from intaglio.verify.spice_read import Periphery, Reading, ReadPath
 from intaglio.verify.spice_results import freeze
+
+DRIVEN_COLUMNS, DRIVEN_TIMES = (576, 288, 192), (1.0, 1.5, 2.0, 3.0)
 
 Readings = dict[Point, Reading]
 TARGETS = Path(__file__).parents[1] / "src" / "intaglio" / "targets"
@@ -52,18 +64,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--small", action="store_true", help="typical and slow corner alone")
     parser.add_argument("--freeze", action="store_true", help="write the results")
+    parser.add_argument("--drivers", action="store_true", help="other drivers, and no more")
     parser.add_argument("--jobs", type=int, help="simulations at a time (default: cores)")
     parser.add_argument("--chip", type=Path, help="shares of a chip package's model, and no more")
     given = parser.parse_args()
     if given.chip:
-        shares(IntModel.load(given.chip / "model.safetensors"))
+        shares(open_package(given.chip))
+        return
+    if given.drivers:
+        drivers(given.jobs)
         return
     if given.small and given.freeze:
         parser.error("--freeze wants the whole grid")
     started = time.monotonic()
     whole = () if given.small else corner_points()
     tables = () if given.small else table_points()
-    found = run([*library_points(), *width_points(), *whole, *tables], given.jobs)
+    found = run([*library_points(), *width_points(), *share_points(), *whole, *tables], given.jobs)
     by_rows(found)
     by_width(found)
     if not given.small:
@@ -139,21 +155,51 @@ def gating(found: Readings) -> None:
             )
 
 
-def shares(model: IntModel) -> None:
-    """The largest share of a row's columns on one line, by lines and columns of a tile."""
-    found: dict[tuple[int, int], list[float]] = {}
-    for _, matrix in model.matrices():
-        lines = 1 << DIGITS[matrix.bits][0]
-        codes = matrix.codes.reshape(-1, matrix.inputs, matrix.outputs)
-        for first in range(0, matrix.outputs, tile().columns):
-            part = codes[:, :, first : first + tile().columns]
-            counts = np.stack([(part == code).mean(2) for code in range(lines)])
-            found.setdefault((lines, part.shape[2]), []).extend(counts.max(0).ravel().tolist())
-    for (lines, columns), most in sorted(found.items()):
-        over = sum(share > 2 / lines for share in most)
+def drivers(jobs: int | None) -> None:
+    """A skewed row with wider drivers of its lines, and in narrower tiles; what tiles take then."""
+    bits, rows, _, share = SKEWED
+    made = {
+        (columns, times): Point(widened(bits, rows, columns, share, times), SLOW)
+        for columns in DRIVEN_COLUMNS for times in DRIVEN_TIMES
+    }  # fmt: skip
+    found = run(made.values(), jobs)
+    print(f"bit cycle, ns, {bits} bits, {rows} rows, {share:.2f} of a row on one line, slow:")
+    print(f"{'':14}" + "".join(f"{f'driver x {times:g}':>16}" for times in DRIVEN_TIMES))
+    for columns in DRIVEN_COLUMNS:
+        times = "".join(f"{found[made[columns, t]].period:16.1f}" for t in DRIVEN_TIMES)
+        part = Tile(Array("", bits, rows, 8, columns), 0, 8, 0, columns)
+        width, height = part.size(rules("sky130"))
+        area = width * height * 1e-6 / (rows * 8 * columns)
+        print(f"{columns:6} columns{times}   {area:.2f} um2 a code (tile, as drawn)")
+
+
+def widened(bits: int, rows: int, columns: int, share: float, times: float) -> ReadPath:
+    """A read path whose line drivers are so many times as wide, and so the way past them."""
+    usual = Periphery()
+    wide = (usual.line[0] * times, usual.line[1] * times)
+    d = Drivers(geometry(1 << bits, rules("sky130")), rules("sky130"), rows, usual.line_columns)
+    more = (1 << bits) * sum(usual.line) * (times - 1) / d.fingers
+    leads = tuple((b, lead + more if b == bits else lead) for b, lead in usual.leads)
+    return ReadPath(bits, rows, columns, share, periphery=replace(usual, line=wide, leads=leads))
+
+
+def shares(package: Package) -> None:
+    """The largest share of a row's columns on one line, by a tile's bits and columns."""
+    r, found = rules("sky130"), {}
+    cut, made = chip_tiles(package.plan, r), roms(package.plan, geometry(1 << ROM_BITS, r))
+    for array, codes in contents(package.model, package.plan, made):
+        for part in cut[array.name] if array.name not in made else ():
+            load = most_loaded(part, codes)
+            kind = "head" if array.name == "head" else "layers"
+            found.setdefault((array.bits, part.columns, kind), []).append(load)
+    print("most of a row's columns on one line, over the even share, by kind of tile:")
+    for (bits, columns, kind), loads in sorted(found.items()):
+        most = max(loads, key=lambda load: load.share)
+        middle = float(np.median([load.share for load in loads]))
         print(
-            f" {lines:2} lines {columns:4} columns  {max(most):.3f} of a row on one line at most, "
-            f"mean {np.mean(most):.3f}; over {2 / lines:.3f}: {over} of {len(most)} rows"
+            f"  {bits} bits {columns:4} columns, {kind:6}  {most.share:.3f} = "
+            f"{most.share * (1 << bits):.1f} x even ({most.tile.name}, lane {most.lane}, row "
+            f"{most.row}); middle of {len(loads):,} tiles {middle:.3f}"
         )
 
 

@@ -426,7 +426,10 @@ def test_masks_are_engraved_read_back_and_compared(run):
     check_keys("masks engrave", ran.json | {"um2_per_weight": ran.json["um2_per_weight"]})
     density = ran.json["um2_per_weight"]
     assert density["cell"] < density["array"] < density["tile"]
-    assert density["all_in"] is None
+    assert density["all_in"] == density["tile"] + sum(density["logic"].values())
+    assert ran.json["read"]["holds"] == (
+        ran.json["read"]["clock_hz"]["slow"] >= ran.json["read"]["target_clock_hz"]
+    )
     read = run("masks", "read", "chip/masks", "--against", "chip", "--json")
     check_keys("masks read", read.json)
     assert read.json["hash"] == open_package(Path("chip")).hash

@@ -292,7 +292,7 @@ def test_a_chip_larger_than_its_seat_has_no_price():
     assert not made.bounds[0].holds
     assert made.cost_per_die.value is None
     assert made.cost_per_die.blocked_by == (
-        "the chip has 125.2 mm2, more than the user area of 0.576"
+        "the chip has 126 mm2, more than the user area of 0.576"
     )
 
 

@@ -7,6 +7,8 @@ import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from test_flow_simulator import VERDICT
@@ -17,8 +19,10 @@ from intaglio.flow.choose import PlanOptions
 from intaglio.flow.evaluate import facts_of, keep_evaluation
 from intaglio.flow.package import open_package
 from intaglio.flow.verify import Proof, keep_verdict
+from intaglio.layout.rules import rules
 from intaglio.quantity import GRADES, Quantity
 from intaglio.report import facts as facts_module
+from intaglio.report.drawing import PARTS, drawings, lane_parts
 from intaglio.report.facts import Facts, gather
 from intaglio.report.metrics import metrics_of, metrics_values
 from intaglio.report.page import page
@@ -301,3 +305,60 @@ def test_a_browser_shows_it_without_scrolling_sideways(tmp_path, width, dark):
     found = re.search(r"<title>(\d+) (\d+)</title>", done.stdout)
     assert found, done.stderr
     assert int(found[1]) <= int(found[2]) == width
+
+
+# pictures of the masks
+
+
+def test_a_chip_shows_its_own_contacts(chip):
+    """As many bright contacts as cells in the window, on the lines that the codes say."""
+    package = open_package(chip)
+    found = drawings(package)
+    cells = found.made[0]
+    weights = re.search(r'fill="#ff2fd0"[^>]* d="([^"]+)"', cells.svg)
+    assert weights is not None
+    boxes = re.findall(r"M([\d.]+) ([\d.]+)h", weights[1])
+    columns = min(32, found.tile.columns)
+    assert len(boxes) >= 2 * columns
+    assert cells.legend[0] == ("#ff2fd0", "contact to metal 1: a weight")
+    assert [len(drawing.legend) > 3 for drawing in found.made] == [True] * 3
+    assert drawings(package) == found
+    other = replace_codes(package)
+    assert drawings(other).made[0].svg != cells.svg
+    assert drawings(other).made[2].svg == found.made[2].svg  # parts are the shape's
+
+
+def replace_codes(package) -> Any:
+    """The package with other codes in its head."""
+    model = package.model
+    head = replace(model.head, codes=model.head.codes ^ 1)
+    return SimpleNamespace(
+        model=replace(model, head=head), plan=package.plan, manifest=package.manifest
+    )
+
+
+def test_parts_of_a_tile_cover_it(chip):
+    found = drawings(open_package(chip))
+    r = rules("sky130")
+    width, lane = found.tile.size(r)[0], found.tile.drivers(r).g.lane(found.tile.drawn_rows)
+    for part, x, y, wide, tall in lane_parts(found.tile, r, 0):
+        assert part in PARTS
+        assert wide > 0
+        assert tall > 0
+        assert x + wide <= width
+        assert y + tall <= lane
+
+
+def test_whose_masks_are_shown_is_said(chip):
+    facts = gather(str(chip), PlanOptions(target="n6"))
+    text = page(facts, metrics_of(facts))
+    assert "The masks, drawn" in text
+    assert "the pictures are of sky130’s drawn cell" in text
+    facts = gather(str(chip), PlanOptions(target="sky130"))
+    text = page(facts, metrics_of(facts))
+    assert "The masks, drawn" in text
+    assert "the pictures are of sky130’s drawn cell" not in text
+
+
+def test_a_model_that_is_only_planned_has_no_masks(facts):
+    assert "The masks, drawn" not in page(facts, metrics_of(facts))

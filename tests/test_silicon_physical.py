@@ -20,7 +20,8 @@ from intaglio.plan.schedule import Schedule, User
 from intaglio.quantity import GRADES, numbers
 from intaglio.silicon import blocks
 from intaglio.silicon.blocks import sampler_sizes
-from intaglio.silicon.model import KINDS
+from intaglio.silicon.fabric import fabric_energy
+from intaglio.silicon.model import KINDS, Silicon, inputs_of, silicon
 from intaglio.silicon.physical import Physical, figures
 from intaglio.silicon.request import Choices, request_cycles
 
@@ -274,3 +275,64 @@ def test_a_mixture_stores_more_than_works():
     dense = made.power["femtojoule_per_weight"].number
     assert dense < 10 * physical().power["femtojoule_per_weight"].number
     assert made.outline.active_weights < made.outline.weights / 4
+
+
+# reads of tiles, where they were simulated
+
+
+def on_sky130(rows: int, **numbers) -> tuple[Silicon, dict[str, float]]:
+    own = process("sky130")
+    made = outline(preset("bundled"), own, rows=rows, context=256, slots=1, bits=4, beat=16)
+    x = {**{name: q.number for name, q in inputs_of(own).items()}, **numbers}
+    return silicon(made, own, Choices(), x), x
+
+
+def test_the_slowest_read_sets_the_clock():
+    """Few rows leave the target's clock; more rows, or more of a row on a line, do not."""
+    stated = process("sky130")["clock"].number
+    model, x = on_sky130(24)
+    assert set(model.cells.values()) == {"select"}
+    assert model.clock(x) == stated
+    model, x = on_sky130(256)
+    slowest = model.slowest(x)
+    assert slowest is not None
+    assert model.clock(x) == pytest.approx(1e9 / slowest[1])
+    assert model.clock(x) < stated / 2
+    clocks = [model.clock({**x, "line_share": share}) for share in (0.1, 0.25, 0.46, 1.0)]
+    assert clocks == sorted(clocks, reverse=True)
+    assert len(set(clocks)) == 4
+    rate = "tokens_per_second_per_user"
+    speeds = [model.speed({**x, "line_share": share})[rate] for share in (0.25, 0.46)]
+    assert speeds[0] / speeds[1] == pytest.approx(clocks[1] / clocks[2])
+
+
+def test_a_process_without_reads_keeps_its_clock():
+    own = process("n6")
+    assert not {"line_share", "read_energy"} & set(inputs_of(own))
+    made = outline(preset("bundled"), own, rows=256, context=256, slots=1, bits=4, beat=16)
+    x = {name: q.number for name, q in inputs_of(own).items()}
+    model = silicon(made, own, Choices(), x)
+    assert model.slowest(x) is None
+    assert model.clock(x) == x["clock"]
+
+
+def test_reads_take_what_was_simulated():
+    """By hand: sum lines, gates and pins, word lines; twice as much at twice the factor."""
+    model, x = on_sky130(128)
+    fabric = next(part.fabric for part in model.parts if part.fabric)
+    reads = process("sky130").reads
+    assert reads is not None
+    e, rows = reads.energy(fabric.bits, fabric.rows + fabric.extra_rows), fabric.rows
+    found = fabric_energy(fabric, "select", x, reads)
+    falls = x["line_activity"] * fabric.cycles * fabric.lanes
+    assert found.sums == pytest.approx(falls * fabric.outputs * e.column)
+    assert found.lines > falls * (1 << fabric.bits) * e.gate + fabric.lanes * rows * (
+        e.word * fabric.outputs / e.columns
+    )
+    twice = fabric_energy(fabric, "select", {**x, "read_energy": 2.0}, reads)
+    assert twice.sums + twice.lines == pytest.approx(2 * (found.sums + found.lines))
+    formula = fabric_energy(fabric, "select", x)
+    assert formula.trees == found.trees
+    assert 0.5 < (found.sums + found.lines) / (formula.sums + formula.lines) < 2
+    for cell in ("signed", "decode"):
+        assert fabric_energy(fabric, cell, x, reads) == fabric_energy(fabric, cell, x)

@@ -144,7 +144,7 @@ def test_a_contact_on_another_line_is_named(masks, tmp_path_factory, cell, code)
     try:
         found = read_masks(folder).model
     except Mismatch as error:
-        assert "must hold code 0" in error.message  # noqa: PT017 - padding, or a named cell below
+        assert " must hold " in error.message  # noqa: PT017 - padding, or a named cell below
         return
     assert list(differences(MODEL, found, PLAN)) == [
         {"where": name, "row": row, "lane": lane, "column": column, "expected": before,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from intaglio.errors import BadInput, Mismatch, ToolMissing
 from intaglio.layout.geometry import geometry
 from intaglio.layout.rules import rules
+from intaglio.plan.reads import reads_of
 from intaglio.verify import spice
 from intaglio.verify.spice import NFET, Bench, Condition, Netlist, ladder, parse, simulate
 from intaglio.verify.spice_extract import Shapes, between, cell_circuit, down, wires
@@ -312,3 +313,24 @@ def test_a_netlist_that_ngspice_refuses():
     net.fet("a", "no_such_model", ("a", "b", "0"), 1, bulk="0")
     with pytest.raises(Mismatch, match=r"^ngspice gave no result \(tt, 25 C, 1.8 V\): .*rror"):
         simulate(Bench(net, 1, 0.1, ("x max v(a)",)), Condition())
+
+
+@simulated
+@pytest.mark.slow
+@pytest.mark.parametrize(("bits", "rows", "columns", "share"), [(4, 8, 64, 0.4), (3, 32, 576, 1.0)])
+def test_the_frozen_reads_are_what_ngspice_says(bits, rows, columns, share):
+    frozen = reads_of("sky130")
+    assert frozen is not None
+    found = read(tile(bits, rows, columns, share=share), SLOW)
+    cycle = frozen.cycle(bits, rows, columns, share)
+    assert (cycle.read, cycle.precharge) == pytest.approx((found.read, found.precharge), rel=1e-3)
+
+
+@simulated
+@pytest.mark.slow
+def test_a_read_between_the_frozen_ones():
+    """Rows, width and share that no table has; straight lines are on the slow side of a width."""
+    frozen = reads_of("sky130")
+    assert frozen is not None
+    found = read(tile(4, 20, 300, share=0.3), SLOW).period
+    assert 0.95 < frozen.cycle(4, 20, 300, 0.3).period / found < 1.2

@@ -10,6 +10,7 @@ from intaglio.cli.screen import bars, say, write_json
 from intaglio.errors import BadInput
 
 if TYPE_CHECKING:
+    from intaglio.flow.electrical import ChipRead
     from intaglio.flow.masks import Engraving, Recovered
     from intaglio.layout.picture import Window
 
@@ -58,9 +59,34 @@ def print_engraving(done: "Engraving") -> None:
     say(f"  files    {per / contacts:.2f} bits per contact")
     say(
         f"  density  {made.cell:.2f} um2 per code (cell), {made.array:.2f} (array), "
-        f"{made.tile:.2f} (tile)"
+        f"{made.tile:.2f} (tile), {done.all_in:.2f} with synthesised counters and banks (derived)"
     )
+    print_check(done.read)
     say("  not drawn yet: counters, product banks, the assembled die (docs/masks.md)")
+
+
+def print_check(read: "ChipRead") -> None:
+    """Say which clock the circuit allows for this model; warn where the target's is not held."""
+    worst, load = read.worst, read.worst.load
+    slow, typical, target = (f / 1e6 for f in (worst.slow.clock, worst.typical.clock, read.clock))
+    say(
+        f"  line     {load.share:.2f} of a row's columns on one line at the slowest read: "
+        f"{load.tile.name}, lane {load.lane}, row {load.row} ({load.tile.array.rows} rows)"
+    )
+    say(
+        f"  clock    {slow:.0f} MHz slow corner, {typical:.0f} typical (simulated); "
+        f"target {read.target.name} {target:.0f}"
+    )
+    say(
+        f"  ROMs     {read.rom_cycles} of that target's cycles a bit at most: {read.worst_rom.name}"
+    )
+    if read.slower:
+        some = ", ".join(each.name for each in read.slower[:3])
+        say(
+            f"  WARNING: {len(read.slower)} of {len(read.fabrics)} fabrics are too slow for "
+            f"{target:.0f} MHz: {some}; run this model at {slow:.0f} MHz, or compile it with more "
+            "--lanes (fewer rows)"
+        )
 
 
 def print_reading(

@@ -42,6 +42,7 @@ def plan_lines(made: Planned) -> Iterable[str]:
     )
     if made.derived["redrive_cycles"].quantity.bounds[1]:
         yield redrive_line(made)
+    yield from clock_lines(made)
     yield speeds_line(made)
     for bound in made.bounds:
         yield bound_line(bound)
@@ -161,6 +162,24 @@ def redrive_line(made: Planned) -> str:
         f"Beside them {number(late.number)} a token ({ranged(late) or 'exactly'}, {late.grade}) "
         "where product lines are driven anew"
     )
+
+
+def clock_lines(made: Planned) -> Iterable[str]:
+    """What the clock assumes of a model, where reads of tiles were simulated."""
+    read = made.read_values()
+    if read is None:
+        return
+    share, clock = made.physical.inputs["line_share"], made.derived["clock_hz"].quantity
+    held = read["clock_hz"] >= read["target_clock_hz"]
+    yield (
+        f"Clock: {valued(clock)} ({ranged(clock) or 'exactly'}, {clock.grade}); the target has "
+        f"{measure(read['target_clock_hz'], 'Hz')}{'' if held else ', which is not held'}:"
+    )
+    yield (
+        f"  {read['slowest']}, {read['rows']} rows, reads at {measure(read['clock_hz'], 'Hz')} in "
+        f"the slow corner where {number(share.number)} of a row's weights"
+    )
+    yield (f"  are on one line ({ranged(share)}, {share.grade}); masks engrave says it of a model")
 
 
 def speeds_line(made: Planned) -> str:

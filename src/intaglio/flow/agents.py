@@ -174,7 +174,7 @@ def chip_runner(
         first = schedule.run([User(chain.prompt, 1)])
         # a single token comes with the prompt: its own time is then none that can be seen
         rest = max(schedule.run([User(chain.prompt, chain.output)]) - first, 1)
-        figures = {"clock": process["clock"], "link": links}
+        figures = {"clock": chip.derived["clock_hz"].quantity, "link": links}
         figures |= {name: chip.derived[name].quantity for name in LATE}
         made.setdefault("prompt", rate_of(chain.prompt, first, 1, figures, "prompt"))
         made.setdefault("output", rate_of(chain.output, rest, chain.output, figures, "output"))

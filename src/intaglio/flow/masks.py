@@ -14,6 +14,7 @@ from intaglio import __version__
 from intaglio.checkpoint.tokenizer import Tokenizer
 from intaglio.errors import BadInput
 from intaglio.flow.compile import HASH, MODEL, refuse_foreign
+from intaglio.flow.electrical import ChipRead, LogicArea, check_reads, logic_area
 from intaglio.flow.folder import whole_folder
 from intaglio.flow.package import (
     FORMAT,
@@ -35,21 +36,29 @@ from intaglio.verify.mask.compare import SHOWN, Compared, compare_masks, differe
 from intaglio.verify.mask.read import Read, read_masks
 
 FOLDER, STAGE = "masks", "masks"
-ENGRAVING, READING, COMPARING, MAKING = (
-    "engraving", "reading masks", "comparing masks", "making the chip package",
+ENGRAVING, CHECKING, READING, COMPARING, MAKING = (
+    "engraving", "counting what lines bear", "reading masks", "comparing masks",
+    "making the chip package",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Engraving:
-    """What engraving wrote, where, and how long it took."""
+    """What engraving wrote, where, and how long it took; ``read``: how fast that is read."""
 
     path: Path
     made: Engraved
+    read: ChipRead
+    logic: LogicArea
     seconds: float
 
+    @property
+    def all_in(self) -> float:
+        """um2 per weight of drawn tiles and the synthesised logic of their fabrics."""
+        return self.made.tile + self.logic.total
+
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; the die's density is not known yet."""
+        """Plain values, ready for JSON."""
         return {
             "masks": str(self.path),
             "weights": self.made.weights,
@@ -58,8 +67,9 @@ class Engraving:
             "bytes": self.made.bytes,
             "um2_per_weight": {
                 "cell": self.made.cell, "array": self.made.array, "tile": self.made.tile,
-                "all_in": None,
+                "all_in": self.all_in, "all_in_grade": "derived", "logic": self.logic.as_dict(),
             },
+            "read": self.read.as_dict(),
         }  # fmt: skip
 
 
@@ -76,17 +86,23 @@ def engrave_package(package: Package, progress: Progress = silent) -> Engraving:
     """Write a package's masks into it, in place of those before."""
     started = time.monotonic()
     made: list[Engraved] = []
+    progress(CHECKING, 0, "")
+    read = check_reads(package, shown(progress, CHECKING))
+    progress(CHECKING, 1, "")
 
     def fill(folder: Path) -> dict[str, Any]:
         progress(ENGRAVING, 0, "")
         told = shown(progress, ENGRAVING)
         made.append(engrave(package.model, package.plan, folder, told, processors()))
-        return {"weights": made[0].weights, "bytes": made[0].bytes}
+        return {
+            "weights": made[0].weights, "bytes": made[0].bytes, "read": read.worst.as_dict()
+        }  # fmt: skip
 
     tools = {"intaglio": __version__, "gdstk": importlib.metadata.version("gdstk")}
     put_folder(package, STAGE, fill, {"process": PROCESS}, tools)
     progress(ENGRAVING, 1, "")
-    return Engraving(package.path / FOLDER, made[0], time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return Engraving(package.path / FOLDER, made[0], read, logic_area(package), seconds)
 
 
 def masks_of(path: Path) -> Path:

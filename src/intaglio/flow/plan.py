@@ -22,7 +22,7 @@ from intaglio.flow.choose import (
 from intaglio.flow.progress import Progress, silent
 from intaglio.plan.outline import Outline
 from intaglio.plan.process import Process
-from intaglio.quantity import Quantity
+from intaglio.quantity import Quantity, numbers
 from intaglio.silicon.accuracy import expected_growth, measured
 from intaglio.silicon.cost import Chip, Terms, cost
 from intaglio.silicon.derived import Figure, unknown
@@ -39,7 +39,7 @@ MORE = (
     "power_full_w", "power_all_w", "leakage_w", "millijoule_per_token_full",
     "tokens_per_second_all", "tokens_per_second_full", "tokens_per_second_end_to_end",
     "prompt_tokens_per_second", "hottest_w_per_mm2", "hottest_single_w_per_mm2", "transistors",
-    "femtojoule_per_weight", "redrive_cycles",
+    "femtojoule_per_weight", "redrive_cycles", "clock_hz",
 )  # fmt: skip
 LINKS = ("die_mm2", "link_seconds", "link_w", "link_lanes")
 COMPARING = "comparing widths and contexts"
@@ -201,9 +201,23 @@ class Planned:
             "area_by_kind": {
                 kind: quantity.as_dict() for kind, quantity in self.area_by_kind.items()
             },
+            "read": self.read_values(),
             "moved_by": {name: list(self.derived[name].moves)[:5] for name in HEADLINE},
             "cycles": rest["cycles"], "users": rest["users"], "dies": self.dies, **links,
             "search": self.search_values(),
+        }  # fmt: skip
+
+    def read_values(self) -> dict[str, Any] | None:
+        """What the clock assumes of reads, ready for JSON; null where none were simulated."""
+        x = numbers(self.physical.inputs)
+        slowest = self.physical.silicon.slowest(x)
+        if slowest is None:
+            return None
+        name, period = slowest
+        return {
+            "slowest": name, "rows": rows_of(self.outline).get(name), "clock_hz": 1e9 / period,
+            "target_clock_hz": self.process["clock"].number,
+            "line_share": self.physical.inputs["line_share"].as_dict(),
         }  # fmt: skip
 
     def search_values(self) -> dict[str, Any] | None:

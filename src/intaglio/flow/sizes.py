@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,11 @@ def each_size(process: Process, target: str, progress: Progress) -> Iterator[Siz
 
 def kept_size(process: Process, target: str, name: str) -> Size:
     """A preset's chip from the cache, or planned and put there."""
+    stated = asdict(replace(process, reads=None)) | {
+        "reads": process.reads and process.reads.values
+    }
     store, key = Store("sizes"), key_of(
-        sources=source_hash(SOURCES), preset=name, process=asdict(process)
+        sources=source_hash(SOURCES), preset=name, process=stated
     )  # fmt: skip
     found = store.find(key)
     if found is not None:

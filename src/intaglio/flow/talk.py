@@ -3,7 +3,7 @@
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from intaglio.checkpoint.tokenizer import Tokenizer
 from intaglio.errors import BadInput
@@ -19,6 +19,9 @@ from intaglio.plan.schedule import Schedule, User
 from intaglio.plan.target import target
 from intaglio.quantity import numbers
 from intaglio.silicon import market
+
+if TYPE_CHECKING:
+    from intaglio.silicon.model import Silicon
 
 
 class Talk:
@@ -136,6 +139,7 @@ def modelled(
     if assumed:
         plan = replace(plan, adapter_rank=rank)
     own, schedule = target(plan.target), Schedule(plan)
+    clock = modelled_clock(plan)
     user = User(prompt, count, sampling, adapted=rank > 0)
     cycles, first = (
         schedule.host_run(prompt, tokens, adapted=user.adapted)
@@ -143,8 +147,8 @@ def modelled(
         else schedule.run([replace(user, generated=tokens)])
         for tokens in (count, 1)
     )
-    away = host_seconds(plan, own.clock) if host else None
-    wait = away["seconds_per_token"] * own.clock if away else 0  # cycles that pass, of a token
+    away = host_seconds(plan, clock) if host else None
+    wait = away["seconds_per_token"] * clock if away else 0  # cycles that pass, of a token
     total, decode = cycles + count * wait, cycles - first + (count - 1) * wait
     rate = (count - 1) / decode if count > 1 else 1 / total
     joules = modelled_energy(plan, prompt, count, total)
@@ -154,11 +158,11 @@ def modelled(
         "adapter_rank": plan.adapter_rank,
         "adapter_rank_assumed": assumed,
         "cycles": cycles,
-        "clock_hz": own.clock,
-        "seconds": total / own.clock,
-        "prefill_seconds": (first + wait) / own.clock,
-        "decode_seconds": decode / own.clock,
-        "tokens_per_second": rate * own.clock,
+        "clock_hz": clock,
+        "seconds": total / clock,
+        "prefill_seconds": (first + wait) / clock,
+        "decode_seconds": decode / clock,
+        "tokens_per_second": rate * clock,
         "joules": joules,
         "joules_blocked_by": None
         if joules is not None
@@ -187,6 +191,14 @@ def host_seconds(plan: ChipPlan, clock: float) -> dict[str, Any]:
     }
 
 
+def modelled_clock(plan: ChipPlan) -> float:
+    """Hz: the target's, or what its tiles' reads leave of it at the assumed load of their lines."""
+    if not is_process(plan.target) or process(plan.target).reads is None:
+        return target(plan.target).clock
+    made, x = silicon_of(plan, 1, 1)
+    return made.clock(x)
+
+
 def modelled_energy(plan: ChipPlan, prompt: int, count: int, cycles: float) -> float | None:
     """Joules of a run on the plan's process, at the values of its figures; None without one.
 
@@ -194,15 +206,20 @@ def modelled_energy(plan: ChipPlan, prompt: int, count: int, cycles: float) -> f
     """
     if not is_process(plan.target):
         return None
+    made, x = silicon_of(plan, prompt, count)
+    energy, leakage = made.token(x)
+    return (prompt + count - 1) * energy * 1e-3 + leakage * cycles / made.clock(x)
+
+
+def silicon_of(plan: ChipPlan, prompt: int, count: int) -> "tuple[Silicon, dict[str, float]]":
+    """The model of a plan's chip on its process, and the values of what that takes."""
     from intaglio.plan.outline import Outline
     from intaglio.silicon.model import inputs_of, silicon
     from intaglio.silicon.request import Choices
 
     own = process(plan.target)
     x = numbers(inputs_of(own))
-    made = silicon(Outline.of(plan), own, Choices(prompt=prompt, output=count), x)
-    energy, leakage = made.token(x)
-    return (prompt + count - 1) * energy * 1e-3 + leakage * cycles / x["clock"]
+    return silicon(Outline.of(plan), own, Choices(prompt=prompt, output=count), x), x
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str, *, chat: bool = False) -> list[int]:

@@ -31,6 +31,10 @@ WIDTH, KEY, LINE = 1000, 270, 22  # of the picture, its key, a line of it
 MOST = 60_000  # shapes in a picture
 
 
+Shapes = dict[str, list[tuple[float, float, float, float]]]
+"""By layer: left, lower, right and upper ends of rectangles, um."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A part of a tile, um."""
@@ -65,18 +69,23 @@ def picture(tile: Tile, codes: np.ndarray, r: Rules, window: Window | None = Non
         f'<rect width="{WIDTH + KEY}" height="{tall:.0f}" fill="#ffffff"/>',
         f'<svg width="{WIDTH}" height="{view.height * scale:.1f}" '
         f'viewBox="0 0 {WIDTH} {view.height * scale:.1f}" shape-rendering="geometricPrecision">',
+        *paths(shapes, view, scale),
     ]
-    for name, (fill, opacity, _) in styles.items():
-        if shapes[name]:
-            path = "".join(drawn(box, view, scale) for box in shapes[name])
-            out.append(f'<path fill="{fill}" fill-opacity="{opacity}" d="{path}"/>')
     return "\n".join([*out, "</svg>", *key(view, scale, styles, shapes), "</svg>", ""])
 
 
-def layers_of(
-    tile: Tile, codes: np.ndarray, r: Rules, view: Window
-) -> dict[str, list[tuple[float, float, float, float]]]:
-    """What is seen of every layer: left, lower, right and upper ends, um."""
+def paths(shapes: Shapes, view: Window, scale: float) -> list[str]:
+    """One element of SVG for every layer that is seen, from below."""
+    return [
+        f'<path fill="{fill}" fill-opacity="{opacity}" '
+        f'd="{"".join(drawn(box, view, scale) for box in shapes[name])}"/>'
+        for name, (fill, opacity, _) in {**LAYERS, "weight": WEIGHT}.items()
+        if shapes[name]
+    ]
+
+
+def layers_of(tile: Tile, codes: np.ndarray, r: Rules, view: Window) -> Shapes:
+    """What is seen of every layer."""
     (top,) = (cell for cell in base_cells([tile], r) if cell.name == tile.base)
     found = {}
     for name in LAYERS:
@@ -114,7 +123,7 @@ def key(
     view: Window,
     scale: float,
     styles: dict[str, tuple[str, float, str]],
-    shapes: dict[str, list[tuple[float, float, float, float]]],
+    shapes: Shapes,
 ) -> list[str]:
     """What the colours are, of the layers that are seen, and a bar of a round length."""
     out, y = [], LINE

@@ -9,12 +9,13 @@ from intaglio.plan.tiling import FabricPlan
 def place(matrix: Matrix, fabric: FabricPlan) -> tuple[np.ndarray, np.ndarray]:
     """Where every code of a matrix stands.
 
-    Returns the codes: uint8 [rows + extra rows, lanes, outputs], 0 where a lane has no input, and
-    the main rows that extra rows repeat: uint64 [extra rows, lanes], ``rows`` where a lane has no
-    input.
+    Returns the codes: uint8 [rows + extra rows, lanes, outputs], :func:`padding` where a lane has
+    no input, and the main rows that extra rows repeat: uint64 [extra rows, lanes], ``rows`` where a
+    lane has no input.
     """
     lanes, rows = fabric.lanes, fabric.rows
-    codes = np.zeros(((rows + fabric.extra_rows) * lanes, matrix.outputs), np.uint8)
+    padded = padding(fabric.bits, matrix.outputs)
+    codes = np.tile(padded, ((rows + fabric.extra_rows) * lanes, 1))
     codes[: matrix.inputs] = matrix.codes
     sources = np.full((fabric.extra_rows, lanes), rows, np.uint64)
     taken = [0] * lanes
@@ -24,6 +25,15 @@ def place(matrix: Matrix, fabric: FabricPlan) -> tuple[np.ndarray, np.ndarray]:
         codes[(rows + taken[lane]) * lanes + lane] = matrix.extra_codes[index]
         taken[lane] += 1
     return codes.reshape(rows + fabric.extra_rows, lanes, matrix.outputs), sources
+
+
+def padding(bits: int, outputs: int) -> np.ndarray:
+    """Codes of a lane that has no input, and is fed 0: uint8 [outputs].
+
+    Any positive code will do, for all products are 0. But a line's sign bit comes inverted, as a 1:
+    all lines fall then, so columns take the positive codes in turn, that none bears all of them.
+    """
+    return (np.arange(outputs) % (1 << bits - 1)).astype(np.uint8)
 
 
 def start_values(codes: np.ndarray, fabric: FabricPlan) -> np.ndarray:

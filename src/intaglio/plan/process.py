@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.errors import BadInput
+from intaglio.plan.reads import Reads, reads_of
 from intaglio.plan.target import check_keys, read_rows, read_target, target_names, target_path
 from intaglio.quantity import Quantity, is_number, quantity
 
@@ -72,7 +73,7 @@ class Process:
     """A process with all its figures.
 
     ``node``: its name in nm. ``figures``: by key of UNITS. ``rows``: what a layer's four fabric
-    groups share under automatic lanes.
+    groups share under automatic lanes. ``reads``: of its tiles, where they were simulated.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Process:
     node: float
     figures: Mapping[str, Quantity]
     rows: int = 37
+    reads: Reads | None = None
 
     def __getitem__(self, key: str) -> Quantity:
         """A figure. Raises :class:`BadInput` naming the target where there is none of that key."""
@@ -121,6 +123,7 @@ def process(name: str) -> Process:
         node=float(values["node"]),
         figures={key: figure(figures[key], key, path) for key in UNITS},
         rows=read_rows(values, path),
+        reads=reads_of(values["circuit"]) if values["circuit"] else None,
     )
 
 

@@ -70,11 +70,14 @@ def check_keys(values: Any, wanted: set[str], place: str) -> None:
 def read_target(path: Path) -> dict[str, Any]:
     """What a target's file states. Raises :class:`BadInput` naming file and key.
 
-    With ``base``, a target of the package, it states only what is not as there.
+    With ``base``, a target of the package, it states only what is not as there. ``circuit`` is
+    added: the target of the package whose simulated reads are its own, empty for a file that has
+    no base.
     """
     values = read_yaml(path)
+    circuit = path.stem if path.parent == target_folder() else ""
     if "base" in values:
-        values = on_base(values, path)
+        values, circuit = on_base(values, path), values["base"]
     check_keys(values, KEYS, path.name)
     for key in ("name", "title"):
         if not isinstance(values[key], str) or not values[key].strip():
@@ -86,7 +89,7 @@ def read_target(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path.name}: node must be a length in nm or null, not {node!r}")
     if not isinstance(values["figures"], Mapping):
         raise BadInput(f"{path.name}: figures must be a mapping")
-    return values
+    return {**values, "circuit": circuit}
 
 
 def on_base(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -100,7 +103,8 @@ def on_base(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
         raise BadInput(f"{path.name}: figures must be a mapping")
     base = read_target(target_path(values["base"]))
     figures = {**base["figures"], **values["figures"]}
-    return {**base, "name": values["name"], "title": values["title"], "figures": figures}
+    own = {"name": values["name"], "title": values["title"], "figures": figures}
+    return {key: own.get(key, base[key]) for key in KEYS}
 
 
 @cache

@@ -127,7 +127,7 @@ def design(facts: Facts) -> Iterator[Metric]:
     yield counted("plan__design__die__count", made.dies, "die", PLAN, False)
     for name, bits in sorted(outline.bits.items()):
         yield counted(f"plan__design__bits__{name}", bits, "bit", PLAN)
-    yield Metric("plan__timing__clock__frequency", made.process["clock"], True)
+    yield Metric("plan__timing__clock__frequency", made.derived["clock_hz"].quantity, True)
     for name, value in {
         "token": cycles.token, "first_token": cycles.first, "interval": cycles.interval,
     }.items():  # fmt: skip

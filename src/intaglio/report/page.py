@@ -7,7 +7,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from intaglio import __version__
+from intaglio.layout.die import PROCESS
+from intaglio.plan.process import process
 from intaglio.quantity import Quantity
+from intaglio.report.drawing import drawings
 from intaglio.report.facts import Facts
 from intaglio.report.floorplan import Floorplan, floorplan
 from intaglio.report.metrics import Metric
@@ -67,6 +70,8 @@ def context(facts: Facts, metrics: Mapping[str, Metric], plan: Floorplan) -> dic
         "cards": list(cards(facts)), "dies": facts.dies,
         "badges": BADGE_MEANS, "hero": hero(facts), "reference": reference(facts),
         "floor": floor_svg(plan), "floorplan": plan, "legend": legend(plan),
+        "drawings": drawings(facts.package) if facts.package else None,
+        "drawn_process": made.process.reads is process(PROCESS).reads,
         "kinds": kinds(facts), "energies": energies(facts),
         "context_chart": context_chart(facts), "sizes_chart": sizes_chart(facts),
         "sizes": size_rows(facts), "lanes_chart": lanes_chart(facts),

@@ -1,13 +1,14 @@
 """The page at ``/``, and what it shows beside the API."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.responses import Response
 
 from intaglio import __version__
-from intaglio.flow.talk import modelled
+from intaglio.flow.talk import modelled, modelled_clock
 from intaglio.golden.sample import Sampling
 from intaglio.plan.target import read_target, target_path
 from intaglio.quantity import quantity
@@ -45,6 +46,9 @@ def page_facts(served: Served) -> dict[str, Any]:
     ranks = {served.name: 0, **{name: each.rank for name, each in served.adapters.items()}}
     place = target_path(plan.target)
     clock = quantity(read_target(place)["figures"]["clock"], f"{place.name}: clock")
+    if (slower := modelled_clock(plan) / clock.number) < 1:  # its tiles' reads do not hold it
+        low, high = (slower * end for end in clock.bounds)
+        clock = replace(clock, value=slower * clock.number, low=low, high=high)
     return {
         "version": __version__,
         "model": {

@@ -1,8 +1,8 @@
-"""Areas of logic blocks from synthesis, and what is assumed beside them: two data files.
+"""Areas of logic blocks from synthesis, and what is assumed beside them: three data files.
 
 ``circuits.yaml`` has the areas on sky130 and the flops of every synthesised block, as a sum of
 terms in its sizes (written by ``benchmarks/synthesis.py``); ``cells.yaml`` has what no synthesis
-gives.
+gives; ``loads.yaml`` what of a row's columns models put on one product line.
 """
 
 from collections.abc import Mapping
@@ -85,9 +85,20 @@ def nand2() -> float:
 @cache
 def assumptions() -> dict[str, Quantity]:
     """The figures of ``cells.yaml`` by name."""
-    values = read_yaml(HERE / "cells.yaml")
-    made = {name: quantity(figure, f"cells.yaml: {name}") for name, figure in values.items()}
+    return figures_of("cells.yaml")
+
+
+@cache
+def loads() -> dict[str, Quantity]:
+    """The figures of ``loads.yaml`` by name: how models load the lines of select cells."""
+    return figures_of("loads.yaml")
+
+
+def figures_of(file: str) -> dict[str, Quantity]:
+    """The figures of a data file by name, each above 0."""
+    values = read_yaml(HERE / file)
+    made = {name: quantity(figure, f"{file}: {name}") for name, figure in values.items()}
     for name, figure in made.items():
         if figure.bounds[0] <= 0:
-            raise BadInput(f"cells.yaml: {name}: must be more than 0, not {figure.bounds[0]:g}")
+            raise BadInput(f"{file}: {name}: must be more than 0, not {figure.bounds[0]:g}")
     return made

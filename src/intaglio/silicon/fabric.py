@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from intaglio.errors import BadInput
+from intaglio.plan.reads import Reads
 from intaglio.plan.tiling import FabricPlan
 from intaglio.silicon.circuits import FLOP_AREA, Logic, logic, nand2
 
@@ -208,8 +209,14 @@ def swing(capacitance: float, x: Inputs) -> float:
     return capacitance * x["supply"] ** 2
 
 
-def fabric_energy(fabric: FabricPlan, cell: str, x: Inputs) -> FabricEnergy:
-    """fJ of one pass: every row, every bit cycle."""
+def fabric_energy(
+    fabric: FabricPlan, cell: str, x: Inputs, reads: Reads | None = None
+) -> FabricEnergy:
+    """fJ of one pass: every row, every bit cycle.
+
+    ``reads``: of the process' tiles of select cells, where they were simulated; they then stand in
+    place of the formulas of product lines and sum lines.
+    """
     own, cycles, pairs = fabric_logic(fabric, cell), fabric.cycles, fabric.lanes * fabric.outputs
     trunk = 1 + x["clock_energy"]
     frame = logic_energy(own["frame"], x) * rows(fabric)
@@ -222,9 +229,14 @@ def fabric_energy(fabric: FabricPlan, cell: str, x: Inputs) -> FabricEnergy:
     registers = (own["trees"].flops + pairs * x["tree_flops"]) * x["flop_energy"]
     moved = adders * x["full_adder_energy"] * x["tree_activity"]
     trees = cycles * (moved + pairs * tree_wire(fabric, cell, x) + registers) * trunk
+    lines, sums = (
+        read_energy(fabric, x, reads)
+        if reads and cell == "select"
+        else (lines_energy(fabric, cell, x), sums_energy(fabric, cell, x))
+    )
     return FabricEnergy(
-        lines=lines_energy(fabric, cell, x),
-        sums=sums_energy(fabric, cell, x),
+        lines=lines,
+        sums=sums,
         banks=cycles * logic_energy(own["banks"], x),
         trees=trees,
         frame=frame,
@@ -246,6 +258,21 @@ def tree_wire(fabric: FabricPlan, cell: str, x: Inputs) -> float:
     first = min(levels, REGISTERED)
     moved = levels * (levels + 1) + (x["tree_activity"] - 1) * first * (first + 1)
     return height / 1e3 * moved / 4 * x["wire_energy"]
+
+
+def read_energy(fabric: FabricPlan, x: Inputs, reads: Reads) -> tuple[float, float]:
+    """fJ of a pass as simulated: drivers of lines, rows and pins; sum lines with their senses.
+
+    A product line's own charge goes with the sum lines that select it.
+    """
+    e = reads.energy(fabric.bits, rows(fabric))
+    tiles_wide = math.ceil(fabric.outputs / e.columns)
+    falls = x["line_activity"] * fabric.cycles * fabric.lanes
+    line = (1 << fabric.bits) * (e.gate + swing(e.bit, x))
+    pins = falls * line * tiles_wide
+    by_width = fabric.lanes * fabric.outputs / e.columns
+    pins += by_width * (rows(fabric) * e.word + fabric.cycles * swing(e.precharge, x))
+    return pins * x["read_energy"], falls * fabric.outputs * e.column * x["read_energy"]
 
 
 def lines_energy(fabric: FabricPlan, cell: str, x: Inputs) -> float:

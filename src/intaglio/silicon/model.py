@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from intaglio.plan.reads import Reads
 from intaglio.plan.tiling import FabricPlan
 from intaglio.quantity import Quantity, numbers
 from intaglio.silicon.blocks import Part, layer_kinds, parts
-from intaglio.silicon.circuits import assumptions
+from intaglio.silicon.circuits import assumptions, loads
 from intaglio.silicon.fabric import (
     Inputs,
     best_cell,
@@ -68,19 +69,29 @@ class Silicon:
     """The model: outline and choices, to be met with numbers of a process.
 
     ``seat``: its place is a shuttle's seat, inside the ring of pads. :func:`silicon` makes one for
-    a process, its cells chosen.
+    a process, its cells chosen. ``reads``: of the process' tiles, where they were simulated, and
+    ``period``, ns, of the clock that it states: a fabric that reads more slowly slows the chip.
     """
 
-    def __init__(self, outline: "Outline", choices: Choices, *, seat: bool) -> None:
+    def __init__(
+        self, outline: "Outline", choices: Choices, *, seat: bool, reads: Reads | None = None,
+        period: float = 0.0,
+    ) -> None:  # fmt: skip
         self.outline, self.choices, self.seat = outline, choices, seat
+        self.reads, self.period = reads, period
         self.cycles = request_cycles(outline, choices)
         self.parts = parts(outline, self.cycles.position)
         self.kinds = {index: len(layers) for index, layers in layer_kinds(outline)}
         self.cells: dict[FabricPlan, str] = {}
 
     def choose(self, x: Inputs) -> None:
-        """Take the cell of every fabric by these numbers, whatever it was."""
+        """Take the cell of every fabric by these numbers, whatever it was.
+
+        Where tiles are drawn and simulated, theirs: the formulas call others smaller than they are.
+        """
         auto, asked = self.choices.cell == "auto", self.choices.cell
+        if auto and self.reads is not None:
+            auto, asked = False, "select"
         fabrics = {part.fabric for part in self.parts if part.fabric}
         self.cells = {fabric: best_cell(fabric, x) if auto else asked for fabric in fabrics}
 
@@ -96,7 +107,7 @@ class Silicon:
                 "banks": area.banks + area.drivers, "frame": area.frame,
             }  # fmt: skip
             array = area.cells
-            energy = fabric_energy(part.fabric, cell, x).total
+            energy = fabric_energy(part.fabric, cell, x, self.reads).total
         sram = part.sram * x["sram_cell"] / x["sram_efficiency"]
         rom = part.rom * x["rom_cell"] / x["sram_efficiency"]
         logic = placed(part.block.area, x)
@@ -146,11 +157,14 @@ class Silicon:
 
     def speed(self, x: Inputs) -> dict[str, float]:
         """tokens/s and seconds; a capped issue rate holds back prompts, and at last every user."""
-        c, clock, issued, late = self.cycles, x["clock"], self.choices.issue_rate, self.redrives(x)
+        c, clock, issued, late = (
+            self.cycles, self.clock(x), self.choices.issue_rate, self.redrives(x),
+        )  # fmt: skip
         interval, single, full = self._rates(late, x)
         waited = late.token + (c.prompt - 1) * late.layer
         first = (c.first + waited + (c.prompt - 1) * interval * (1 / issued - 1)) / clock
         return {
+            "clock_hz": clock,
             "redrive_cycles": late.token,
             "redrive_cycles_interval": late.layer,
             "tokens_per_second_per_user": single,
@@ -161,6 +175,33 @@ class Silicon:
             "first_token_seconds": first,
         }
 
+    def clock(self, x: Inputs) -> float:
+        """Hz: the process', or what the slowest fabric's read leaves of it."""
+        slowest = self.slowest(x)
+        return x["clock"] * min(1.0, self.period / slowest[1]) if slowest else x["clock"]
+
+    def slowest(self, x: Inputs) -> tuple[str, float] | None:
+        """The fabric with the longest bit cycle, and ns of that in the slow corner.
+
+        Of select cells alone; None where there are none, or where nobody simulated their reads.
+        """
+        if self.reads is None:
+            return None
+        found = [
+            (part.name.removesuffix(" fabric"), self._bit_cycle(part, self.reads, x))
+            for part in self.parts
+            if part.fabric and self.cells[part.fabric] == "select"
+        ]
+        return max(found, key=lambda each: each[1], default=None)
+
+    def _bit_cycle(self, part: Part, reads: Reads, x: Inputs) -> float:
+        """ns of a fabric's bit cycle."""
+        fabric = part.fabric
+        assert fabric is not None
+        columns = min(fabric.outputs, reads.columns)
+        rows = fabric.rows + fabric.extra_rows
+        return reads.cycle(fabric.bits, rows, columns, x["line_share"]).period
+
     def redrives(self, x: Inputs) -> Redrives:
         """Cycles that re-drives of product lines add to the plan's."""
         return redrives(self.outline, self.kinds, self.cells, x)
@@ -169,8 +210,9 @@ class Silicon:
         """Cycles of the slowest interval; tokens/s of one user and of a full pipeline."""
         c = self.cycles
         interval = max(c.layer + late.layer, c.head + late.head)
-        full = x["clock"] / interval * self.choices.issue_rate
-        return interval, min(x["clock"] / (c.token + late.token), full), full
+        clock = self.clock(x)
+        full = clock / interval * self.choices.issue_rate
+        return interval, min(clock / (c.token + late.token), full), full
 
     def users(self, x: Inputs) -> float:
         """Users with whom the pipeline is full."""
@@ -246,7 +288,7 @@ class Silicon:
             if work.part.fabric:
                 own += fabric_flops(work.part.fabric, self.cells[work.part.fabric], x)
             flops += own * work.part.count
-        return flops * x["flop_energy"] * 1e-15 * x["clock"] * x["idle_clock"]
+        return flops * x["flop_energy"] * 1e-15 * self.clock(x) * x["idle_clock"]
 
     def _hottest(self, works: list[Work], rate: float, x: Inputs) -> float:
         """W/mm2 of the block that takes most for its area, with so many tokens/s."""
@@ -271,13 +313,19 @@ def fabric_flops(fabric: FabricPlan, cell: str, x: Inputs) -> float:
 
 def inputs_of(process: "Process") -> dict[str, Quantity]:
     """What the model takes of a process, and what it assumes beside it."""
-    return {name: process[name] for name in FROM_PROCESS} | assumptions()
+    made = {name: process[name] for name in FROM_PROCESS} | assumptions()
+    if process.reads is None:
+        return made
+    return made | loads() | {"read_energy": process.reads.energy_spread}
 
 
 def silicon(
     outline: "Outline", process: "Process", choices: Choices, x: Inputs | None = None
 ) -> Silicon:
     """The model of a chip on a process; ``x``: in place of the values of what the model takes."""
-    made = Silicon(outline, choices, seat=process["user_area"].known)
+    made = Silicon(
+        outline, choices, seat=process["user_area"].known, reads=process.reads,
+        period=1e9 / process["clock"].number,
+    )  # fmt: skip
     made.choose(numbers(inputs_of(process)) if x is None else x)
     return made

@@ -30,6 +30,7 @@ POWERS = ("leakage_w", "power_w", "power_all_w", "power_full_w")
 """Each a part of the next."""
 
 SPEED_UNITS = {
+    "clock_hz": "Hz",
     "tokens_per_second_per_user": "1/s", "tokens_per_second_all": "1/s",
     "tokens_per_second_full": "1/s", "tokens_per_second_end_to_end": "1/s",
     "prompt_tokens_per_second": "1/s", "first_token_seconds": "s",
@@ -148,8 +149,8 @@ class Physical:
         )  # fmt: skip
 
     def at_context(self, positions: list[int]) -> dict[int, float]:
-        """tokens/s of one user by position, at the process' clock, re-drives included."""
-        schedule, clock = self.outline.schedule(), self.process["clock"].number
+        """tokens/s of one user by position, at the chip's clock, re-drives included."""
+        schedule, clock = self.outline.schedule(), self.figures["clock_hz"].quantity.number
         late = self.figures["redrive_cycles"].quantity.number
         return {position: clock / (schedule.token(position) + late) for position in positions}
 

@@ -93,7 +93,7 @@ def gathered(outline: "Outline") -> tuple[int, ...]:
 
 def figures(physical: "Physical", limit: float, x: Numbers) -> dict[str, float]:
     """Every figure at these numbers."""
-    cut, cycles, clock = cut_at(physical, limit, x), physical.cycles, x["clock"]
+    cut, cycles, clock = cut_at(physical, limit, x), physical.cycles, physical.silicon.clock(x)
     own = physical.silicon.figures(x)
     residual = physical.outline.plan.architecture.width * RESIDUAL.bits
     bandwidth, latency = BANDWIDTH * 1e12, x["link_latency"] * 1e-9

@@ -28,6 +28,17 @@ TABLE = (3, 32)
 LOADS = (2.0, 5.0, 20.0)  # fF at a sense output
 SLEWS = (0.1, 0.4)  # ns of the inputs' edges
 
+SHARES = {
+    2: (1 / 4, 1 / 2, 1.0),
+    3: (1 / 8, 1 / 4, 1 / 2, 1.0),
+    4: (1 / 16, 1 / 5, 2 / 5, 1.0),
+}
+"""By a code's bits: shares of a row's columns on one line, from even codes to all of them."""
+SHARE_ROWS = (8, 32, 128, 256)
+SHARE_COLUMNS = (64, 192, 576)
+TIMES = {"typical": TYPICAL, "slow": SLOW}
+"""The conditions in which a model's shares are held against the clock."""
+
 SKEWED = (4, 48, 576, 0.32)
 """Bits, rows, columns and share of the worst row found in a model: in the bundled one's head."""
 
@@ -78,6 +89,13 @@ def width_points(bits: int = 3, rows: int = 32) -> Iterator[Point]:
     for columns, times in product(COLUMNS, (1, 2, 1 << bits)):
         yield Point(tile(bits, rows, columns, share=even_share(bits, times)), SLOW)
     yield skewed()
+
+
+def share_points() -> Iterator[Point]:
+    """Code widths, rows and widths of tile against what of a row is on one line."""
+    for bits, rows, columns, condition in product(BITS, SHARE_ROWS, SHARE_COLUMNS, TIMES.values()):
+        for share in SHARES[bits]:
+            yield Point(tile(bits, rows, columns, share=share), condition)
 
 
 def skewed() -> Point:

@@ -69,8 +69,8 @@ class Assembly:
         codes, narrow = self.codes[name], self.words(f"{name}.narrow")
         self.check_start(name, fabric)
         main = codes[: fabric.rows].reshape(-1, fabric.outputs)
-        if main[fabric.inputs :].any():
-            raise Mismatch(f"{name}: lanes without an input must hold code 0")
+        if (main[fabric.inputs :] != unused(fabric)).any():
+            raise Mismatch(f"{name}: lanes without an input must hold the positive codes in turn")
         inputs, extra = self.extras(name, fabric)
         return Matrix(
             bits=fabric.bits,
@@ -90,8 +90,10 @@ class Assembly:
         rows = self.words(f"{name}.map")["row"].astype(np.int64)
         rows = rows.reshape(fabric.extra_rows, fabric.lanes)
         used = rows < fabric.rows
-        if (rows > fabric.rows).any() or second[~used].any():
-            raise Mismatch(f"{name}: extra rows without an input must hold code 0")
+        if (rows > fabric.rows).any() or (second[~used] != unused(fabric)).any():
+            raise Mismatch(
+                f"{name}: extra rows without an input must hold the positive codes in turn"
+            )
         extra, lane = np.nonzero(used)
         inputs = rows[extra, lane] * fabric.lanes + lane
         order = np.argsort(inputs, kind="stable")
@@ -115,6 +117,11 @@ class Assembly:
             raise Mismatch(
                 f"{name}, column {int(wrong.argmax())}: its start value contradicts its codes"
             )
+
+
+def unused(fabric: FabricPlan) -> np.ndarray:
+    """What the columns of a lane without an input hold: the positive codes in turn."""
+    return np.resize(np.arange(1 << fabric.bits - 1), fabric.outputs)
 
 
 def norm(words: dict[str, np.ndarray], name: str) -> Norm:
