@@ -158,10 +158,10 @@ def row_wire(d: Drivers, row: int) -> int:
 def draw_access(pen: Pen, access: Access) -> None:
     """The wires of a lane from their places to their tracks, and on to the edges."""
     r = access.d.r
-    half, high = r["m2.1"] // 2, pad("met2", "via", r)[1]  # as high as a via's, or a notch is left
+    half, tall = r["m2.1"] // 2, pad("met2", "via", r)[1]  # as a via's, or a notch is left
     for wire in access.own(0):
         ends = sorted((wire.x, wire.track))
-        pen.box("met2", (ends[0] - half, ends[1] + half), around(wire.y, high))
+        pen.box("met2", (ends[0] - half, ends[1] + half), around(wire.y, tall))
         edge = access.end(wire)[1][1 if wire.upper else 0]
         low, high = sorted((wire.y, edge))
         pen.box("met2", around(wire.track, r["m2.1"]), (low, high))
