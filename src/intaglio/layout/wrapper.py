@@ -36,11 +36,11 @@ def cells(module: str, name: str, tiles: Sequence[Tile], r: Rules) -> str:
         "    input wire clk,", "    input wire [15:0] id,",
         f"    input wire [{max((rows - 1).bit_length(), 1) - 1}:0] row,",
         f"    input wire [{lanes * magnitudes - 1}:0] lines,",
-        f"    output reg [{columns * lanes - 1}:0] selected", ");",
+        f"    output logic [{columns * lanes - 1}:0] selected", ");",
         "  wire evaluate = ~clk;",
         f"  wire [{tiles[0].drawn_rows - 1}:0] word = {tiles[0].drawn_rows}'d1 << row;",
         f"  wire [{columns * lanes - 1}:0] read;",
-        "  always @* if (evaluate) selected = read;",
+        "  always_latch if (evaluate) selected = read;",
     ]  # fmt: skip
     for lane in range(lanes):
         low = lane * magnitudes
@@ -74,7 +74,7 @@ def loading(name: str, tiles: Sequence[Tile]) -> Iterator[str]:
     yield f"`ifdef {LOADED}"
     yield "  string folder;"
     yield "  initial begin"
-    yield '    if (!$value$plusargs("tiles=%s", folder)) $fatal(1, "+tiles=DIR is missing");'
+    yield '    if (!$value$plusargs("rom=%s", folder)) $fatal(1, "+rom=DIR is missing");'
     for tile in tiles:
         image = image_name(name, "%0d", tile)
         yield f'    $readmemh($sformatf("%s/{image}", folder, id), {instance_name(tile)}.codes);'
