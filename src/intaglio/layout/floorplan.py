@@ -99,12 +99,20 @@ def block(tiles: Sequence[Tile], channel: int, r: Rules) -> Block:
 
 
 def shelves(blocks: Sequence[Block], channel: int, r: Rules) -> Floorplan:
-    """Blocks in their order beside each other, as many to a shelf as a square die is wide."""
+    """Blocks in their order beside each other on shelves, so wide that the die is most square."""
+    side = math.isqrt(sum(each.width * each.height for each in blocks))
+    widest = max(each.width for each in blocks)
+    tried = (
+        shelved(blocks, channel, max(side * share // 20, widest), r) for share in range(16, 36)
+    )
+    return min(tried, key=lambda each: max(each.width, each.height))
+
+
+def shelved(blocks: Sequence[Block], channel: int, limit: int, r: Rules) -> Floorplan:
+    """Blocks on shelves of a width at most."""
     row, grid = ROWS * r.tracks["met3"][0], r.tracks["met4"][0]
     edge = MARGIN_ROWS * row
     left = on_grid(edge, grid)
-    limit = max(math.isqrt(sum(each.width * each.height for each in blocks)),
-                max(each.width for each in blocks))  # fmt: skip
     places: list[Place] = []
     x, y, high, wide = left, edge, 0, 0
     for each in blocks:
