@@ -9,8 +9,9 @@ from mask_files import RULES
 
 from intaglio.hardware.library import Library
 from intaglio.hardware.select import Select
+from intaglio.layout import fabric
 from intaglio.layout.contents import fabric_array
-from intaglio.layout.fabric import Tile, tiles
+from intaglio.layout.fabric import Tile
 from intaglio.layout.wrapper import behaviour, cells, image, image_name
 from intaglio.plan.place import place
 
@@ -18,12 +19,15 @@ CASES = [
     random_case(1, 2, 16, 6, 4, beat=2),
     random_case(2, 3, 20, 6, 7, extras=9, activation=10, beat=4),
     random_case(3, 4, 12, 3, 1, extras=1, activation=16, beat=4),
-    random_case(4, 3, 6, 600, 2, beat=2),  # two tiles beside each other
+    random_case(4, 3, 6, 22, 2, beat=2),
 ]
+COLUMNS = 8  # of a tile here: the last fabric has three beside each other
 
 
 def tiles_of(case: Case) -> list[Tile]:
-    return [*tiles(fabric_array(f"{case.name}_gates", case.fabric), RULES)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fabric, "TILE_COLUMNS", COLUMNS)
+        return [*fabric.tiles(fabric_array(f"{case.name}_gates", case.fabric), RULES)]
 
 
 def gates(case: Case) -> str:

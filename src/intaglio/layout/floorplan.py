@@ -70,12 +70,16 @@ def floorplan(
         return shelves(blocks, rows * row, r)
 
     low, high = LEAST_ROWS, LEAST_ROWS
-    while made(high).area < wanted:
+    while (found := made(high)).area < wanted:
         low, high = high, 2 * high
-    while high - low > 1:
+    while high - low > 1:  # shelves come out now and then with more left over: the least is kept
         middle = (low + high) // 2
-        low, high = (middle, high) if made(middle).area < wanted else (low, middle)
-    return made(high)
+        tried = made(middle)
+        if tried.area < wanted:
+            low = middle
+            continue
+        high, found = middle, min(found, tried, key=lambda each: each.area)
+    return found
 
 
 def block(tiles: Sequence[Tile], channel: int, r: Rules) -> Block:
