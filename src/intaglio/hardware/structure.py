@@ -16,10 +16,6 @@ from intaglio.hardware.select import Select
 from intaglio.plan.chip import ChipPlan
 from intaglio.plan.tiling import FabricPlan
 
-INNER = "chosen.gates.selection"
-"""The instance of a fabric's cells in the module that a chip places."""
-
-
 @dataclass(frozen=True, slots=True)
 class Kind:
     """All fabrics of one matrix' name and one shape. ``module``: what they are called."""
@@ -32,6 +28,11 @@ class Kind:
     def cells(self) -> str:
         """The module of its cells."""
         return f"{self.module}_cells"
+
+    @property
+    def path(self) -> str:
+        """The instance of its cells in the module that a chip places."""
+        return f"{self.module}.chosen.selection"
 
 
 def kinds(plan: ChipPlan) -> dict[tuple[str, FabricPlan], Kind]:
@@ -79,9 +80,9 @@ def choice(shape: tuple[int, int, int], made: list[Kind]) -> Iterator[str]:
     yield "    output wire [BEAT*ACCUMULATOR-1:0] read_data"
     yield ");"
     yield "  generate"
-    for number, kind in enumerate(made):
-        yield f"    {'else ' if number else ''}if ({condition(kind)}) begin : chosen"
-        yield f"      {kind.module} gates ({CONNECTED});"
+    for kind in made:
+        yield f"    if ({condition(kind)}) begin : {kind.module}"
+        yield f"      {kind.module} chosen ({CONNECTED});"
         yield "    end"
     yield "  endgenerate"
     yield "endmodule"
