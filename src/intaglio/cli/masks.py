@@ -35,8 +35,8 @@ def engrave(
 ) -> None:
     """Write the masks of a chip (sky130) into its package: layout files and their data sheet.
 
-    They hold the tiles of fabrics and ROMs: cells, drivers, sense amplifiers. Counters, product
-    banks and the assembled die are not drawn yet (docs/masks.md).
+    They hold the tiles of fabrics and ROMs: cells, drivers, sense amplifiers. Counters and product
+    banks are not drawn (docs/masks.md).
     """
     from intaglio.flow.masks import engrave_package
     from intaglio.flow.package import open_package
@@ -60,7 +60,7 @@ def print_engraving(done: "Engraving") -> None:
         f"  density  {made.cell:.2f} um2 per code (cell), {made.array:.2f} (array), "
         f"{made.tile:.2f} (tile)"
     )
-    say("  not drawn yet: counters, product banks, the assembled die (docs/masks.md)")
+    say("  not drawn: counters, product banks (docs/masks.md)")
 
 
 def print_reading(

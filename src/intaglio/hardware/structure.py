@@ -16,6 +16,7 @@ from intaglio.hardware.select import Select
 from intaglio.plan.chip import ChipPlan
 from intaglio.plan.tiling import FabricPlan
 
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """All fabrics of one matrix' name and one shape. ``module``: what they are called."""

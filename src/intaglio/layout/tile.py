@@ -260,9 +260,7 @@ def pins(tile: Tile, r: Rules) -> list[Pin]:
     for lane in range(tile.lanes):
         base = lane * pitch
         ends = access.own(lane)
-        ends += [
-            wire for wire in access.rows() if lane == (tile.lanes - 1 if wire.upper else 0)
-        ]
+        ends += [wire for wire in access.rows() if lane == (tile.lanes - 1 if wire.upper else 0)]
         for wire in ends:
             for x, y in (access.landing(wire), access.end(wire)):
                 y = base + y[0], base + y[1]
