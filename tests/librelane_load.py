@@ -8,8 +8,8 @@ files. Unknown keys, wrong types and files that are not there end it with an err
 import json
 import sys
 
-from librelane.config import Config
-from librelane.flows import Flow
+from librelane.config import Config  # pyright: ignore[reportMissingImports]
+from librelane.flows import Flow  # pyright: ignore[reportMissingImports]
 
 
 def main(config: str, pdk_root: str) -> None:

@@ -20,7 +20,6 @@ from intaglio.layout.geometry import (
     finger,
     gate,
     overhang,
-    reserved,
     tap_height,
 )
 from intaglio.layout.pen import Pen, Span, around
