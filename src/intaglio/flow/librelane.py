@@ -38,7 +38,7 @@ from intaglio.plan.chip import ChipPlan
 
 DESIGN, CLOCK = "chip", "clk"
 CORNERS = {"typical": "*_tt_025C_1v80", "slow": "*_ss_100C_1v60", "fast": "*_ff_n40C_1v95"}
-"""LibreLane's corners of sky130 by the simulated conditions: slow is at -40 C, where tiles are slowest."""
+"""LibreLane's corners of sky130 by the simulated conditions; tiles are slowest at -40 C."""
 LEFT_OUT = re.compile(r"fabric_\w+\.sv|selection\.sv|rom\.sv")
 WRITING = "writing the chip for LibreLane"
 OPEN = """\

@@ -1,10 +1,11 @@
-"""Where a router reaches a tile: every signal ends on a track of its own at the lower or upper edge.
+"""Where a router reaches a tile: every signal ends on a track of its own at the lower or upper
+edge.
 
 All signals leave a tile on met2, whose tracks run upwards. Even columns' outputs and product bits
-end at the lower edge, odd columns' outputs at the upper one, the rows' wires at both. Each wire ends
-beside the edge, where a router goes on in met2, and carries a landing for a via to met3 where two
-tracks cross. The landings of even and odd tracks stand in two rows, so that all signals of an edge
-can take their via at once: in one row, met3 about the vias of neighbouring tracks would come too near.
+end at the lower edge, odd columns' outputs at the upper one, the rows' wires at both. Each wire
+ends beside the edge, where a router goes on in met2, and carries a landing for a via to met3 where
+two tracks cross. The landings of even and odd tracks stand in two rows, so that all signals of an
+edge can take their via at once: in one row, neighbours' met3 would come too near to each other.
 
 A tile must stand on the tracks: its origin a multiple of their pitches from the grid's.
 """
