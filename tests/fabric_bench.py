@@ -180,16 +180,19 @@ def write_rom(case: Case, folder: Path, name: str | None = None) -> None:
 
 
 def simulate(
-    cases: list[Case], folder: Path, *, structural: dict[str, str] | None = None
-) -> dict[str, list[Pass]]:
+    cases: list[Case], folder: Path, *, structural: dict[str, str] | None = None,
+    images: dict[str, str] | None = None,
+) -> dict[str, list[Pass]]:  # fmt: skip
     """Run all cases; by name, every pass.
 
     ``structural``: by case name, the Verilog of its structural fabric, a module of that name;
-    what it reads is in the result under ``<name>_gates``.
+    what it reads is in the result under ``<name>_gates``. ``images``: more files beside the ROMs'.
     """
     sources = fabric_sources(case.fabric for case in cases)
     instances, rom = [], folder / "rom"
     rom.mkdir()
+    for name, text in (images or {}).items():
+        (rom / name).write_text(text)
     for case in cases:
         write_rom(case, rom)
         f = case.fabric

@@ -452,6 +452,10 @@ def test_views_and_pictures_of_tiles(run):
     drawn = run("masks", "picture", "chip", "constants.0.0", "-o", "own.svg", "--json")
     check_keys("masks picture", drawn.json)
     assert Path("own.svg").read_text().startswith("<svg")
+    whole = run("masks", "picture", "chip", "die", "-o", "die.svg")
+    assert (whole.code, "tiles on" in Path("die.svg").read_text()) == (0, True)
+    part = run("masks", "picture", "chip", "die", "-o", "no.svg", "--window", "1,2,3,4")
+    assert "--window shows a part of a tile, not of the die" in part.err
     unknown = run("masks", "picture", "chip", "no.0.0", "-o", "no.svg")
     assert "no tile is called 'no.0.0'" in unknown.err
     wrong = run("masks", "picture", "chip", "constants.0.0", "-o", "no.svg", "--window", "1,2")
@@ -459,7 +463,24 @@ def test_views_and_pictures_of_tiles(run):
     assert not Path("no.svg").exists()
 
 
-@pytest.mark.parametrize("command", ["engrave", "read", "diff", "views", "picture"])
+def test_the_die_and_what_librelane_reads(run):
+    assert "has no masks yet" in run("masks", "die", "chip", "-o", "die.oas").err
+    run("masks", "engrave", "chip")
+    made = run("masks", "die", "chip", "-o", "die.oas", "--json")
+    check_keys("masks die", made.json)
+    assert Path("die.oas").stat().st_size > 1000
+    wrong = run("masks", "die", "chip", "-o", "die.txt")
+    assert "die.txt: must end in .oas or .gds" in wrong.err
+    made = run("masks", "librelane", "chip", "-o", "librelane", "--json")
+    check_keys("masks librelane", made.json)
+    assert json.loads(Path(made.json["config"]).read_text())["DESIGN_NAME"] == "chip"
+    again = run("masks", "librelane", "chip", "-o", "librelane")
+    assert (again.code, "is there already" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize("command", [
+    "engrave", "read", "diff", "views", "librelane", "die", "picture",
+])  # fmt: skip
 def test_help_of_masks_has_an_example(run, command):
     ran = run("masks", command, "--help")
     assert f"Example: intaglio masks {command} " in ran.out

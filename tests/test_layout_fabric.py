@@ -34,7 +34,7 @@ def expected_corners(tile: Tile, codes: np.ndarray) -> set[tuple[int, int]]:
 def test_contacts_stand_where_the_codes_say(shape, tmp_path):
     array = Array("q", *shape)
     codes = random_codes(array)
-    (tile,) = tiles(array, RULES)
+    *_, tile = tiles(array, RULES)
     write_tile(tile, codes, tmp_path / "q.oas")
     corners = [tuple(corner) for corner in read_corners(tmp_path / "q.oas").tolist()]
     assert len(corners) == len(set(corners))
@@ -46,7 +46,7 @@ def test_codes_that_leave_wide_gaps_and_empty_lines(tmp_path):
     codes = np.zeros((2, 1, 570), np.uint8)
     codes[0, 0, [3, 500]] = 5
     codes[1, 0, 569] = 7
-    (tile,) = tiles(array, RULES)
+    *_, tile = tiles(array, RULES)
     write_tile(tile, codes, tmp_path / "q.oas")
     corners = {tuple(corner) for corner in read_corners(tmp_path / "q.oas").tolist()}
     assert corners == expected_corners(tile, codes)
@@ -73,7 +73,7 @@ def drawn(request, tmp_path_factory):
     pytest.importorskip("klayout.db")
     folder = tmp_path_factory.mktemp("tile")
     array = Array("q", *request.param)
-    (tile,) = tiles(array, RULES)
+    *_, tile = tiles(array, RULES)
     write_base([tile], folder / "base.oas", RULES)
     write_tile(tile, random_codes(array), folder / "q.oas")
     return regions({folder / "base.oas": tile.base, folder / "q.oas": "codes"}, RULES)
@@ -109,7 +109,7 @@ def test_every_shape_is_on_the_grid(drawn):
 def test_klayout_and_gdstk_read_the_same_contacts(tmp_path):
     kdb = pytest.importorskip("klayout.db")
     array = Array("q", 3, 11, 2, 300)
-    (tile,) = tiles(array, RULES)
+    *_, tile = tiles(array, RULES)
     write_tile(tile, random_codes(array), tmp_path / "q.oas")
     layout = kdb.Layout()
     layout.read(str(tmp_path / "q.oas"))

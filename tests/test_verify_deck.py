@@ -44,7 +44,7 @@ def markers(deck: Path, library: gdstk.Library, top: str, folder: Path) -> list[
 
 def whole_tile(array: Array, folder: Path) -> tuple[gdstk.Library, gdstk.Cell]:
     """A tile with its contacts, as one library."""
-    (tile,) = tiles(array, RULES)
+    *_, tile = tiles(array, RULES)
     write_base([tile], folder / "base.oas", RULES)
     write_tile(tile, random_codes(array), folder / "q.oas")
     library = gdstk.read_oas(folder / "base.oas")

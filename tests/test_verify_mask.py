@@ -89,12 +89,12 @@ def contact_of(masks: Path, cell: tuple[str, int, int, int]) -> tuple[Path, np.n
     """A cell's file, the contacts in it, the number of its own, and that one's code."""
     name, row, lane, column = cell
     f = FABRICS[name]
-    g, path = geometry(1 << f.bits, RULES), masks / f"{name}.0.0.oas"
+    g, path = geometry(1 << f.bits, RULES), masks / f"{name}.{lane}.0.oas"
     corners = read_corners(path)
     array = Array(name, f.bits, f.rows + f.extra_rows, f.lanes, f.outputs)
     left = next(tiles(array, RULES)).drivers(RULES).end
     x = left + g.slot(column) * g.column + (g.column - g.contact) // 2
-    y = lane * g.lane(f.rows + f.extra_rows) + g.bottom(row) + g.first - g.contact // 2
+    y = g.bottom(row) + g.first - g.contact // 2
     inside = (corners[:, 0] == x) & (corners[:, 1] >= y) & (corners[:, 1] < y + g.lines * g.line)
     (index,) = np.flatnonzero(inside)
     return path, corners, int(index), int((corners[index, 1] - y) // g.line)

@@ -1,4 +1,4 @@
-"""The commands below ``masks``: engrave, read, diff, views, picture."""
+"""The commands below ``masks``: engrave, read, diff, views, librelane, die, picture."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -36,8 +36,8 @@ def engrave(
 ) -> None:
     """Write the masks of a chip (sky130) into its package: layout files and their data sheet.
 
-    They hold the tiles of fabrics and ROMs: cells, drivers, sense amplifiers. Counters, product
-    banks and the assembled die are not drawn yet (docs/masks.md).
+    They hold the tiles of fabrics and ROMs: cells, drivers, sense amplifiers. Counters and product
+    banks are not drawn (docs/masks.md).
     """
     from intaglio.flow.masks import engrave_package
     from intaglio.flow.package import open_package
@@ -62,7 +62,7 @@ def print_engraving(done: "Engraving") -> None:
         f"{made.tile:.2f} (tile), {done.all_in:.2f} with synthesised counters and banks (derived)"
     )
     print_check(done.read)
-    say("  not drawn yet: counters, product banks, the assembled die (docs/masks.md)")
+    say("  not drawn: counters, product banks (docs/masks.md)")
 
 
 def print_check(read: "ChipRead") -> None:
@@ -186,21 +186,80 @@ def views(
     say(f"{output}: {len(files)} files")
 
 
+@masks.command(epilog="Example: intaglio masks librelane chips/bundled -o librelane")
+def librelane(
+    chip: Annotated[Path, typer.Argument(help="A chip package with masks.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
+    json_output: Json = False,
+) -> None:
+    """Write a chip for LibreLane: config.json, Verilog down to the tiles, the tiles' views.
+
+    Every tile has its place on a die as large as the plan's figures say. ROMs are not connected
+    yet: the configuration loads, but no flow has been run to its end (docs/masks.md).
+    """
+    from intaglio.flow.librelane import write_librelane
+    from intaglio.flow.package import open_package
+
+    with bars() as progress:
+        done = write_librelane(open_package(chip), output, progress)
+    if json_output:
+        write_json(done.as_dict())
+        return
+    values = done.as_dict()
+    width, height = (length / 1000 for length in values["die_um"])
+    say(f"{output / 'config.json'}: {done.connected:,} of {values['tiles']:,} tiles in the netlist")
+    say(f"  die    {width:.2f} by {height:.2f} mm")
+    say(f"  clock  {done.period:g} ns")
+    say("  not connected: the ROMs' tiles, whose places are kept free (docs/masks.md)")
+
+
+@masks.command(epilog="Example: intaglio masks die chips/bundled -o die.oas")
+def die(
+    chip: Annotated[Path, typer.Argument(help="A chip package with masks.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .oas or .gds.")],
+    json_output: Json = False,
+) -> None:
+    """Write the assembled die: every tile in its place, contacts included, as one layout.
+
+    Its top cell is `die`. Standard cells and the wires between tiles are not in it.
+    """
+    from intaglio.flow.librelane import write_die
+    from intaglio.flow.package import open_package
+
+    with bars() as progress:
+        found = write_die(open_package(chip), output, progress)
+    if json_output:
+        write_json({"die": str(output), "tiles": len(found.places), "mm2": found.area})
+        return
+    say(f"{output}: {len(found.places):,} tiles on {found.area:.1f} mm2")
+
+
 @masks.command(epilog="Example: intaglio masks picture chips/bundled head.0.0 -o head.svg")
 def picture(
     chip: Annotated[Path, typer.Argument(help="A chip package, made by `intaglio compile`.")],
-    tile: Annotated[str, typer.Argument(help="A tile, by the name of its file in masks/.")],
+    tile: Annotated[
+        str, typer.Argument(help="A tile, by the name of its file in masks/; or `die`: all.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="SVG file to write.")],
     window: Annotated[
         str | None, typer.Option(help="The part to show, in um: X,Y,WIDTH,HEIGHT.")
     ] = None,
     json_output: Json = False,
 ) -> None:
-    """Draw a tile's layers in colour, the contacts that are weights on top, as SVG."""
+    """Draw a tile's layers in colour, the contacts that are weights on top, as SVG.
+
+    `die` draws the whole chip's tiles where they stand.
+    """
+    from intaglio.flow.librelane import write_die_picture
     from intaglio.flow.masks import write_picture
     from intaglio.flow.package import open_package
 
-    write_picture(open_package(chip), tile, output, window_of(window))
+    if tile != "die":
+        write_picture(open_package(chip), tile, output, window_of(window))
+    elif window:
+        raise BadInput("--window shows a part of a tile, not of the die")
+    else:
+        write_die_picture(open_package(chip), output)
     if json_output:
         write_json({"picture": str(output)})
         return

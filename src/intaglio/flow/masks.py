@@ -230,7 +230,11 @@ def write_chip_views(package: Package, folder: Path, names: list[str]) -> list[P
 def write_picture(package: Package, name: str, path: Path, window: Window | None = None) -> None:
     """Write the picture of a tile, or of a part of it, as SVG."""
     tile, codes = tile_codes(package.model, package.plan, name)
-    text = picture(tile, codes, rules(PROCESS), window)
+    put_text(path, picture(tile, codes, rules(PROCESS), window))
+
+
+def put_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
     beside = path.with_name(f".{path.name}.part")
     beside.write_text(text, "utf-8")
     beside.replace(path)

@@ -9,6 +9,7 @@ from amaranth.hdl import (
     Instance,
     Module,
     Mux,
+    ResetSignal,
     Signal,
     Value,
 )
@@ -18,6 +19,7 @@ from amaranth.lib.wiring import In, Out
 from intaglio.golden.number import CODEBOOKS
 from intaglio.hardware.accumulate import Accumulate
 from intaglio.hardware.fabric import INDEX_BITS
+from intaglio.hardware.library import Library
 from intaglio.hardware.product_bank import ProductBank
 from intaglio.plan.tiling import FabricPlan
 
@@ -28,10 +30,17 @@ class Select(wiring.Component):
     The programmable cells are instances: ``selection`` ties every (row, lane, column) to one of its
     lane's lines, ``start_values`` holds what the accumulators start from, ``rom`` which row an
     extra row repeats. Columns beyond the last read 0.
+
+    ``cells``: a module of the fabric's own in place of ``selection``, which has its clock besides.
+    ``library``: takes banks and columns, each once.
     """
 
-    def __init__(self, *, name: str, fabric: FabricPlan, beat: int) -> None:
+    def __init__(
+        self, *, name: str, fabric: FabricPlan, beat: int, cells: str | None = None,
+        library: Library | None = None,
+    ) -> None:  # fmt: skip
         self.name, self.fabric, self.beat = name, fabric, beat
+        self.cells, self.library = cells, library
         super().__init__(
             {
                 "read_clk": In(1),
@@ -142,8 +151,7 @@ class Select(wiring.Component):
         """The product lines of all lanes."""
         lines = []
         for lane, bit in enumerate(serial):
-            bank = ProductBank(bits=self.fabric.bits)
-            m.submodules[f"bank_{lane}"] = bank
+            bank = self._place(m, f"bank_{lane}", ProductBank, bits=self.fabric.bits)
             m.d.comb += [bank.x.eq(bit), Cat(bank.enable, bank.first, bank.last).eq(state[:3])]
             lines.append(bank.lines)
         return Cat(*lines)
@@ -153,11 +161,15 @@ class Select(wiring.Component):
         f = self.fabric
         selected = Signal(f.lanes * f.outputs)
         values = Signal(f.accumulator * f.outputs)
-        m.submodules.selection = Instance(
-            "selection", p_NAME=self.name, p_BITS=f.bits, p_LANES=f.lanes, p_COLUMNS=f.outputs,
-            p_ROWS=f.rows + f.extra_rows, i_id=self.id, i_row=state[4:], i_lines=lines,
-            o_selected=selected,
-        )  # fmt: skip
+        ports = {"i_id": self.id, "i_row": state[4:], "i_lines": lines, "o_selected": selected}
+        if self.cells:
+            cells = Instance(self.cells, i_clk=ClockSignal(), **ports)
+        else:
+            cells = Instance(
+                "selection", p_NAME=self.name, p_BITS=f.bits, p_LANES=f.lanes,
+                p_COLUMNS=f.outputs, p_ROWS=f.rows + f.extra_rows, **ports,
+            )  # fmt: skip
+        m.submodules.selection = cells
         m.submodules.start_values = Instance(
             "start_values", p_NAME=self.name, p_COLUMNS=f.outputs, p_ACCUMULATOR=f.accumulator,
             i_id=self.id, o_values=values,
@@ -165,11 +177,10 @@ class Select(wiring.Component):
         assert len(lines) == f.lanes * len(CODEBOOKS[f.bits])
         sums = []
         for column in range(f.outputs):
-            one = Accumulate(
-                lanes=f.lanes, product=f.product_bits, accumulator=f.accumulator,
-                shift=f.extra_shift,
+            one = self._place(
+                m, f"column_{column}", Accumulate, lanes=f.lanes, product=f.product_bits,
+                accumulator=f.accumulator, shift=f.extra_shift,
             )  # fmt: skip
-            m.submodules[f"column_{column}"] = one
             m.d.comb += [
                 one.start.eq(self.start),
                 one.value.eq(values[column * f.accumulator : (column + 1) * f.accumulator]),
@@ -178,6 +189,15 @@ class Select(wiring.Component):
             ]
             sums.append(one.sum)
         return sums
+
+    def _place(self, m: Module, name: str, kind: type[wiring.Component], **parameters):
+        """A part, in the library where there is one."""
+        if self.library is None:
+            m.submodules[name] = part = kind(**parameters)
+            return part
+        return self.library.place(
+            m, kind, clock=ClockSignal(), reset=ResetSignal(), **parameters
+        )  # fmt: skip
 
     def _read(self, m: Module, sums: list[Value]) -> None:
         """One beat of the sums, registered by the reader's clock."""

@@ -79,8 +79,8 @@ class Drivers:
 
     @property
     def bus(self) -> int:
-        """The pitch of the rows' wires of met2."""
-        return 460
+        """The pitch of the rows' wires of met2: a router's tracks."""
+        return self.r.tracks["met2"][0]
 
     @property
     def track(self) -> int:

@@ -8,10 +8,10 @@ import numpy as np
 from intaglio.layout.driver import Drivers
 from intaglio.layout.geometry import UNIT, geometry
 from intaglio.layout.oasis import Contacts
+from intaglio.layout.pen import on_grid
 from intaglio.layout.rules import Rules
 
 TILE_COLUMNS = 576  # that a product line serves, 207 um of array: line_reach of the target sky130
-TILE_HEIGHT = 2_000_000  # nm
 MARGIN = 640  # nm beyond an array's right border: half of what two N wells stay apart (nwell.2a)
 
 
@@ -67,10 +67,10 @@ class Tile:
         return Drivers(g, r, self.drawn_rows, self.drawn_columns)
 
     def size(self, r: Rules) -> tuple[int, int]:
-        """Width and height, nm, of the whole macro."""
+        """Width and height, nm, of the whole macro: whole numbers of a router's tracks."""
         d = self.drivers(r)
         wide = d.end + d.g.width(self.drawn_columns) + MARGIN
-        return wide, self.lanes * d.g.lane(self.drawn_rows)
+        return on_grid(wide, r.tracks["met2"][0]), self.lanes * d.g.lane(self.drawn_rows)
 
     def codes(self, codes: np.ndarray) -> np.ndarray:
         """This tile's part of an array's codes, as lanes of rows from below, padded with code 0 to
@@ -86,16 +86,15 @@ class Tile:
 
 
 def tiles(array: Array, r: Rules) -> Iterator[Tile]:
-    """Cut an array into tiles of TILE_COLUMNS at most and, where a lane allows it, TILE_HEIGHT."""
-    g = geometry(1 << array.bits, r)
-    high = max(TILE_HEIGHT // g.lane(array.rows), 1)
-    for lane in range(0, array.lanes, high):
+    """Cut an array into tiles of one lane and TILE_COLUMNS at most.
+
+    A lane's outputs leave it at its own lower and upper edge. Lanes on each other would keep their
+    neighbours' from getting out: two columns have a pair of outputs in every lane, and the layers
+    above them less than one track.
+    """
+    for lane in range(array.lanes):
         for column in range(0, array.columns, TILE_COLUMNS):
-            lanes, columns = (
-                min(high, array.lanes - lane),
-                min(TILE_COLUMNS, array.columns - column),
-            )
-            yield Tile(array, lane, lanes, column, columns)
+            yield Tile(array, lane, 1, column, min(TILE_COLUMNS, array.columns - column))
 
 
 def contacts(tile: Tile, padded: np.ndarray, r: Rules) -> Contacts:

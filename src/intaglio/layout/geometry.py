@@ -53,7 +53,7 @@ class Geometry:
     ``column``: pitch of columns. ``row``: pitch of rows. ``line``: pitch of lines. ``first``:
     centre of a row's lowest line above the row's lower edge. ``contact``: side of a contact.
     ``strip``: height of the tap strip below every band of ``band`` rows. ``sense``: the strips
-    below and above a lane's rows.
+    below and above a lane's rows. ``track``: pitch of a router's tracks across.
     """
 
     lines: int
@@ -66,6 +66,7 @@ class Geometry:
     strip: int
     band: int
     sense: Strip
+    track: int
 
     @property
     def cell_area(self) -> float:
@@ -87,8 +88,8 @@ class Geometry:
         return rows * self.row + (math.ceil(rows / self.band) + 1) * self.strip
 
     def lane(self, rows: int) -> int:
-        """The pitch of lanes of so many rows."""
-        return self.rows_height(rows) + 2 * self.sense.height
+        """The height of a lane of so many rows, a number of whole tracks."""
+        return on_grid(self.rows_height(rows) + 2 * self.sense.height, self.track)
 
     def slot(self, column: int) -> int:
         """How many columns a column's left border is from the array's."""
@@ -153,8 +154,9 @@ def geometry(lines: int, r: Rules) -> Geometry:
     strip = 2 * overhang(r) + 2 * r["difftap.3"] + tap_height(r)
     band = max(int((2 * r["LU.2"] - strip) // row) // 2 * 2, 2)
     return Geometry(
-        lines, column, row, line, line_width, first, contact, strip, band, sense_strip(r)
-    )
+        lines, column, row, line, line_width, first, contact, strip, band, sense_strip(r),
+        r.tracks["met3"][0],
+    )  # fmt: skip
 
 
 def gate(r: Rules) -> tuple[int, int]:
@@ -182,6 +184,17 @@ def drain_end(r: Rules) -> int:
 def tap_height(r: Rules) -> int:
     """Height of a strip of substrate contacts."""
     return r["licon.1"] + 2 * r["licon.5c"]
+
+
+def landings(r: Rules) -> tuple[int, int]:
+    """How far from a lane's edge signals can take a via to met3: on the first two tracks."""
+    pitch, offset = r.tracks["met3"]
+    return offset, offset + pitch
+
+
+def reserved(r: Rules) -> int:
+    """How far a lane's edge is kept free of other met2 and met3 than its signals' ends."""
+    return landings(r)[1] + r["via2.1a"] // 2 + r["m3.4"] + r["m3.2"]
 
 
 def sense_strip(r: Rules) -> Strip:

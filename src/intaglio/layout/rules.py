@@ -10,7 +10,7 @@ from typing import Any
 from intaglio.errors import BadInput
 from intaglio.quantity import is_number, read_yaml
 
-KEYS = {"process", "grid", "programmable", "sources", "layers", "derived", "rules"}
+KEYS = {"process", "grid", "programmable", "sources", "layers", "derived", "tracks", "rules"}
 CHECKS = {
     "width",
     "channel width",
@@ -45,7 +45,8 @@ class Rules:
     """What a process' layout must keep.
 
     ``layers``: GDS layer and datatype by name. ``derived``: layers made of those before them, as
-    (left, operator, right). ``programmable``: the layer that holds the model.
+    (left, operator, right). ``programmable``: the layer that holds the model. ``tracks``: of a
+    router's wires of a layer, their pitch and the first one's distance from the origin, nm.
     """
 
     process: str
@@ -53,6 +54,7 @@ class Rules:
     programmable: str
     layers: dict[str, tuple[int, int]]
     derived: dict[str, tuple[str, str, str]]
+    tracks: dict[str, tuple[int, int]]
     rules: dict[str, Rule]
 
     def __getitem__(self, name: str) -> int:
@@ -90,12 +92,18 @@ def read_rules(path: Path) -> Rules:
     if not grid:
         raise BadInput(f"{path.name}: grid must be above 0")
     derived = read_derived(values, layers, path)
+    tracks = {
+        name: read_track(entry, sources, f"{path.name}: tracks: {name}")
+        for name, entry in entries(values, "tracks", path)
+    }
     known = {*layers, *derived}
     found = {
         name: read_rule(name, entry, known, sources, f"{path.name}: rules: {name}")
         for name, entry in entries(values, "rules", path)
     }
-    return Rules(str(values["process"]), grid, values["programmable"], layers, derived, found)
+    return Rules(
+        str(values["process"]), grid, values["programmable"], layers, derived, tracks, found
+    )
 
 
 def entries(values: Mapping[str, Any], key: str, path: Path) -> list[tuple[str, Any]]:
@@ -147,6 +155,16 @@ def read_derived(
                 f"{path.name}: derived: {name}: must join two known layers by & | or -: {entry!r}"
             )
     return found
+
+
+def read_track(entry: Any, sources: Mapping[str, Any], place: str) -> tuple[int, int]:
+    """Pitch and offset of a router's tracks, nm."""
+    check_keys(entry, {"pitch", "offset", "source"}, set(), place)
+    check_source(entry, sources, place)
+    pitch, offset = (in_nm(entry[key], 1000, f"{place}: {key}") for key in ("pitch", "offset"))
+    if offset >= pitch:
+        raise BadInput(f"{place}: offset must be below the pitch, not {entry['offset']!r}")
+    return pitch, offset
 
 
 def read_rule(

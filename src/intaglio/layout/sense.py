@@ -2,14 +2,12 @@
 
 Outwards from the array: a transistor that pulls the sum line high while ``precharge_n`` is low, and
 an inverter whose output is the column's bit. Two inverters share their supplies, so that a pair is
-four columns wide. The wires of met3 above: supply, precharge, the outputs' pads, ground.
+four columns wide. The wires of met3 above: supply, precharge, ground. Outputs go on in met2.
 """
 
-from intaglio.layout.geometry import Geometry, finger, overhang, tap_height
+from intaglio.layout.geometry import Geometry, finger, overhang, reserved, tap_height
 from intaglio.layout.pen import Pen, around, on_grid, pad
 from intaglio.layout.rules import Rules
-
-PAD = (400, 600)  # nm, width and height of an output's met3: m3.6, and a via anywhere on it
 
 
 def pairs(g: Geometry, columns: int, odd: bool) -> list[tuple[int, int]]:
@@ -105,7 +103,7 @@ def draw_inverters(
             s.pull_down + r["licon.1"] // 2 + r["li.5"],
         )
         pen.box("li1", around(x, r["li.1"]), ends, repeat, pitch)
-        draw_output(pen, g, x, middle + side * g.column, repeat, pitch)
+        draw_output(pen, g, x, repeat, pitch)
     over = r["licon.1"] // 2 + r["licon.15"]  # two openings would be too near to each other
     pen.box("npc", (inputs[0] - over, inputs[1] + over), around(s.input, 2 * over), repeat, pitch)
 
@@ -128,26 +126,13 @@ def draw_input(
 
 
 def draw_output(
-    pen: Pen, g: Geometry, x: int, to: int, repeat: tuple[int, int], pitch: tuple[int, int]
+    pen: Pen, g: Geometry, x: int, repeat: tuple[int, int], pitch: tuple[int, int]
 ) -> None:
-    """From an inverter's output to its pad on met3."""
-    s, r = g.sense, pen.r
+    """From an inverter's output up to met2."""
     for cut, metal in (("mcon", "met1"), ("via", "met2")):
-        pen.square(cut, x, s.output, repeat, pitch)
-        wide, high = pad(metal, cut, r)
-        pen.box(metal, around(x, wide), around(s.output, high), repeat, pitch)
-    y = pad_height(g)
-    wide, high = pad("met2", "via2", r)
-    pen.square("via2", to, y, repeat, pitch)
-    pen.box("met2", around(to, wide), around(y, high), repeat, pitch)
-    ends = min(x, to) - r["m2.1"] // 2, max(x, to) + r["m2.1"] // 2
-    pen.box("met2", ends, sorted_span(y, s.output), repeat, pitch)
-    pen.box("met3", around(to, PAD[0]), around(y, PAD[1]), repeat, pitch)
-
-
-def sorted_span(one: int, other: int) -> tuple[int, int]:
-    """Two ends in order."""
-    return min(one, other), max(one, other)
+        pen.square(cut, x, g.sense.output, repeat, pitch)
+        wide, high = pad(metal, cut, pen.r)
+        pen.box(metal, around(x, wide), around(g.sense.output, high), repeat, pitch)
 
 
 def draw_wells(pen: Pen, g: Geometry, width: int) -> None:
@@ -183,8 +168,11 @@ def draw_strap(pen: Pen, g: Geometry, x: int) -> None:
         "li1", around(x, r["li.1"]), (contact - r["licon.1"] // 2 - r["li.5"], y + r["ct.1"] // 2)
     )
     pen.stack(x, y, "mcon", "via", "via2")
-    for y in (s.well_tap + r.grid, s.tap + r.grid):
-        pen.stack(x, y, "via", "via2")
+    pen.stack(x, s.well_tap + r.grid, "via", "via2")
+    ground = middle(tracks["VGND"])
+    pen.stack(x, s.pull_down, "via")
+    pen.stack(x, ground, "via2")
+    pen.box("met2", around(x, pad("met2", "via2", r)[0]), (ground, s.pull_down))
 
 
 def middle(span: tuple[int, int]) -> int:
@@ -192,20 +180,15 @@ def middle(span: tuple[int, int]) -> int:
     return (span[0] + span[1]) // 20 * 10
 
 
-def pad_height(g: Geometry) -> int:
-    """The height of the outputs' pads."""
-    return g.sense.pull_up + PAD[1] // 6
-
-
 def wires(g: Geometry, r: Rules) -> dict[str, tuple[int, int]]:
     """The strip's wires of met3, by the heights of their edges."""
-    s, space, least = g.sense, r["m3.2"], r["via2.1a"] + 2 * r["m3.4"]
-    low = pad_height(g) - PAD[1] // 2 - space
-    precharge = on_grid(low - least, r.grid) - 2 * r.grid, low
+    space, end = r["m3.2"], g.sense.height - reserved(r)
+    low = g.sense.input
+    precharge = low - on_grid(r["via2.1a"] + 2 * r["m3.4"], 4 * r.grid), low
     return {
         "VPWR": (space // 2, precharge[0] - space),
         "precharge": precharge,
-        "VGND": (pad_height(g) + PAD[1] // 2 + space, s.height - space // 2),
+        "VGND": (precharge[1] + space, end),
     }
 
 
@@ -222,11 +205,3 @@ def draw_rails(pen: Pen, g: Geometry, columns: int) -> None:
         pen.box("met1", (0, width), (low, high))
     for y in wires(g, r).values():
         pen.box("met3", (0, width), y)
-
-
-def outputs(g: Geometry, columns: int, odd: bool) -> list[tuple[int, int]]:
-    """Every column of the strip and the centre of its pad above the array's left border."""
-    return [
-        (column, g.slot(column) * g.column + g.column // 2)
-        for column in range(int(odd), columns, 2)
-    ]

@@ -8,14 +8,23 @@ from dataclasses import dataclass
 
 import gdstk
 
+from intaglio.layout.access import Access, draw_access, row_wire
 from intaglio.layout.cell import unit
 from intaglio.layout.driver import Drivers
 from intaglio.layout.driver_shapes import draw_driver_taps, draw_row, draw_stripes, draw_top
 from intaglio.layout.fabric import Tile
-from intaglio.layout.geometry import DUMMIES, STRAP, Geometry, finger, gate, overhang, tap_height
+from intaglio.layout.geometry import (
+    DUMMIES,
+    STRAP,
+    Geometry,
+    finger,
+    gate,
+    overhang,
+    tap_height,
+)
 from intaglio.layout.pen import Pen, Span, around
 from intaglio.layout.rules import Rules
-from intaglio.layout.sense import PAD, draw_strip, middle, outputs, pad_height, wires
+from intaglio.layout.sense import draw_strip, middle, wires
 
 Cells = dict[str, gdstk.Cell]
 GROUND_TRACK = 100  # nm that a ground wire of met3 lies below the middle of its strip of taps
@@ -53,11 +62,6 @@ def draw_tile(tile: Tile, r: Rules, cells: Cells) -> None:
     cells[tile.base] = pen.cell
 
 
-def row_wire(d: Drivers, row: int) -> int:
-    """The middle of a row's wire across all lanes."""
-    return d.bus // 2 + row * d.bus
-
-
 def lane_cell(d: Drivers, cells: Cells) -> gdstk.Cell:
     """One lane with all that belongs to it."""
     name = f"lane_{d.g.lines}_{d.rows}_{d.columns}"
@@ -82,6 +86,7 @@ def lane_cell(d: Drivers, cells: Cells) -> gdstk.Cell:
     draw_sums(pen, d)
     draw_supplies(pen, d)
     draw_buses(pen, d)
+    draw_access(pen, Access(d))
     cells[name] = pen.cell
     return pen.cell
 
@@ -219,57 +224,58 @@ def draw_supplies(pen: Pen, d: Drivers) -> None:
     """Wells, stripes of supply and ground over the drivers, and their ties to the wires of met3."""
     g, r, s = d.g, d.r, d.g.sense
     top = s.height + g.rows_height(d.rows)
+    grounds = wires(g, r)["VGND"]
     for span in d.wells:
         pen.box("nwell", span, (s.height, top))
     for span in (*d.grounds, *d.supplies):
-        pen.box("met2", span, (0, g.lane(d.rows)))
+        pen.box("met2", span, (s.height - grounds[1], top + grounds[1]))
+    track = r["via2.1a"] + 2 * r["m3.4"]
     for name, ends in wires(g, r).items():
         stripes = {"VPWR": d.supplies, "VGND": d.grounds, "precharge": []}[name]
+        left = row_wire(d, d.rows) - track // 2 if name == "precharge" else d.grounds[0][0]
         for y in ((s.height - ends[1], s.height - ends[0]), (top + ends[0], top + ends[1])):
-            pen.box("met3", (d.grounds[0][0], d.end), y)
+            pen.box("met3", (left, d.end), y)
             for span in stripes:
                 pen.stack(middle(span), middle(y), "via2")
+            if name == "precharge":
+                pen.stack(row_wire(d, d.rows), middle(y), "via2")
 
 
 def draw_buses(pen: Pen, d: Drivers) -> None:
-    """The lane's product bits, from their pads up along all rows, and the rows' own wires' vias."""
+    """The lane's product bits up along all rows, and the rows' own wires' vias."""
     g, r = d.g, d.r
-    y = g.sense.height - pad_height(g)
+    ends = g.sense.height - g.sense.output, g.bottom(d.rows - 1) + g.row
     for line in d.lines:
-        pen.box("met2", around(line.bit_n, r["m2.1"]), (y, g.bottom(d.rows - 1) + g.row))
-        pen.stack(line.bit_n, y, "via2")
-        pen.box("met3", around(line.bit_n, PAD[0]), around(y, PAD[1]))
+        pen.box("met2", around(line.bit_n, r["m2.1"]), ends)
     for row in range(d.rows):
         pen.stack(row_wire(d, row), g.bottom(row) + d.track, "via")
 
 
 def pins(tile: Tile, r: Rules) -> list[Pin]:
-    """Every terminal of a tile."""
-    d, (_, height) = tile.drivers(r), tile.size(r)
-    g, s, pitch = d.g, d.g.sense, d.g.lane(d.rows)
-    top = s.height + g.rows_height(d.rows)
-    found = [
-        Pin(f"row[{row}]", "INPUT", "met2", around(row_wire(d, row), r["m2.1"]), (0, height))
-        for row in range(d.rows)
-    ]
-    right = d.end + g.width(d.columns)
+    """Every terminal of a tile: signals where they end, supplies along their wires."""
+    d = tile.drivers(r)
+    access, pitch = Access(d), d.g.lane(d.rows)
+    found: list[Pin] = []
     for lane in range(tile.lanes):
-        base, below = lane * pitch, lane * pitch + s.height
-        y = around(below - pad_height(g), PAD[1])
-        found += [
-            Pin(f"bit_n[{lane * g.lines + line}]", "INPUT", "met3", around(each.bit_n, PAD[0]), y)
-            for line, each in enumerate(d.lines)
-        ]
-        for odd in (False, True):
-            edge = base + top if odd else below
-            turn = 1 if odd else -1
-            for name, ends in wires(g, r).items():
-                own = f"precharge_n[{2 * lane + odd}]" if name == "precharge" else name
-                way = "INPUT" if name == "precharge" else "INOUT"
-                low, high = sorted(edge + turn * end for end in ends)
-                found.append(Pin(own, way, "met3", (d.grounds[0][0], right), (low, high)))
-            y = around(edge + turn * pad_height(g), PAD[1])
-            for column, x in outputs(g, d.columns, odd):
-                name = f"out[{lane * d.columns + column}]"
-                found.append(Pin(name, "OUTPUT", "met3", around(d.end + x, PAD[0]), y))
+        base = lane * pitch
+        ends = access.own(lane)
+        ends += [wire for wire in access.rows() if lane == (tile.lanes - 1 if wire.upper else 0)]
+        for wire in ends:
+            for x, y in (access.landing(wire), access.end(wire)):
+                y = base + y[0], base + y[1]
+                found.append(Pin(wire.name, wire.direction, "met2", x, y))
+        found += supply_pins(d, access, base)
+    return found
+
+
+def supply_pins(d: Drivers, access: Access, base: int) -> list[Pin]:
+    """A lane's wires of supply and ground over its sense amplifiers."""
+    x = d.grounds[0][0], d.end + d.g.width(d.columns)
+    found: list[Pin] = []
+    for upper in (False, True):
+        for name, ends in wires(d.g, d.r).items():
+            if name == "precharge":
+                continue
+            low, high = sorted(base + access.sense(end, upper) for end in ends)
+            found.append(Pin(name, "INOUT", "met3", x, (low, high)))
     return found

@@ -8,13 +8,16 @@ from pathlib import Path
 import gdstk
 import numpy as np
 
+from intaglio.layout.access import Access
 from intaglio.layout.fabric import Tile, contacts
+from intaglio.layout.geometry import reserved
 from intaglio.layout.liberty import CONDITIONS, Macro, is_simulated, liberty
 from intaglio.layout.netlist import netlist
 from intaglio.layout.oasis import Contacts
 from intaglio.layout.pen import UM, Span
 from intaglio.layout.rules import Rules
-from intaglio.layout.tile import Pin, base_cells, pins, row_wire
+from intaglio.layout.sense import wires
+from intaglio.layout.tile import Pin, base_cells, pins
 
 BLOCKED = ("li1", "met1")
 EPOCH = datetime(2000, 1, 1)  # in files that must have a date
@@ -52,17 +55,22 @@ def lef_pin(name: str, same: list[Pin]) -> list[str]:
 
 
 def obstructions(tile: Tile, r: Rules) -> Iterator[tuple[str, list[tuple[Span, Span]]]]:
-    """What a tile uses itself: li1 and met1 whole, met2 but the rows' wires, met3 over its rows."""
+    """What a tile uses itself: li1 and met1 whole, met2 between the signals' ends, met3 over its
+    rows and along precharge."""
     width, height = tile.size(r)
     d = tile.drivers(r)
+    access, lane = Access(d), d.g.lane(d.rows)
     for layer in BLOCKED:
         yield layer, [((0, width), (0, height))]
-    left = row_wire(d, d.rows - 1) + r["m2.1"] // 2 + r["m2.2"]
-    yield "met2", [((left, width), (0, height))]
-    low = d.g.sense.height
-    high = low + d.g.rows_height(d.rows)
-    steps = [lane * d.g.lane(d.rows) for lane in range(tile.lanes)]
-    yield "met3", [((0, width), (step + low, step + high)) for step in steps]
+    edge = reserved(r)
+    bases = [lane * number for number in range(tile.lanes)]
+    yield "met2", [((0, width), (base + edge, base + lane - edge)) for base in bases]
+    spans = [(access.d.g.sense.height, access.top)]
+    for upper in (False, True):
+        ends = (access.sense(end, upper) for end in wires(d.g, r)["precharge"])
+        low, high = sorted(ends)
+        spans.append((low, high))
+    yield "met3", [((0, width), (base + low, base + high)) for base in bases for low, high in spans]
 
 
 def um(length: int) -> str:

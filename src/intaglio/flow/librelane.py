@@ -1,0 +1,264 @@
+"""A chip for LibreLane: its Verilog down to the tiles, the tiles' views, and the configuration.
+
+The tiles' views are of the base die. Which model the chip holds is in the programmable layer alone,
+which is laid over the finished layout.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gdstk
+
+from intaglio.errors import BadInput
+from intaglio.flow.choose import PlanOptions
+from intaglio.flow.folder import whole_folder
+from intaglio.flow.masks import masks_of, put_text, shown
+from intaglio.flow.package import Package
+from intaglio.flow.plan import run_plan
+from intaglio.flow.progress import Progress, silent
+from intaglio.hardware.structure import kinds, structure
+from intaglio.layout.assembly import assemble, write_assembly
+from intaglio.layout.contents import contents, fabric_array, fabrics, roms
+from intaglio.layout.die import PROCESS, chip_tiles
+from intaglio.layout.die_picture import die_picture
+from intaglio.layout.fabric import Tile, tiles
+from intaglio.layout.floorplan import Floorplan, Place, floorplan
+from intaglio.layout.geometry import geometry
+from intaglio.layout.liberty import CONDITIONS, is_simulated, reads
+from intaglio.layout.pen import UM
+from intaglio.layout.rules import Rules, rules
+from intaglio.layout.tile import base_cells
+from intaglio.layout.views import EPOCH, macro, write_views
+from intaglio.layout.wrapper import behaviour, cells, image, image_name, instance_name
+from intaglio.plan.chip import ChipPlan
+
+DESIGN, CLOCK = "chip", "clk"
+CORNERS = {"typical": "*_tt_025C_1v80", "slow": "*_ss_100C_1v60", "fast": "*_ff_n40C_1v95"}
+"""LibreLane's corners of sky130 by the simulated conditions; tiles are slowest at -40 C."""
+LEFT_OUT = re.compile(r"fabric_\w+\.sv|selection\.sv|rom\.sv")
+WRITING = "writing the chip for LibreLane"
+OPEN = """\
+// What no tile is connected to yet: ROM words, and the accumulators' start values.
+(* blackbox *)
+module rom #(parameter NAME = "", parameter WIDTH = 1, parameter DEPTH = 1) (
+    input wire clk, input wire [15:0] id,
+    input wire [(DEPTH == 1 ? 1 : $clog2(DEPTH)) - 1:0] address,
+    output wire [WIDTH-1:0] data
+);
+endmodule
+(* blackbox *)
+module start_values #(parameter NAME = "", parameter COLUMNS = 1, parameter ACCUMULATOR = 32) (
+    input wire [15:0] id, output wire [COLUMNS*ACCUMULATOR-1:0] values
+);
+endmodule
+"""
+INSTANCE = re.compile(r"^  (\w+)(?: #\((.*?)^  \))?\s+(\\\S+|\w+)\s+\((.*?)^  \);", re.M | re.S)
+"""An instance of a module in Amaranth's Verilog: module, parameters, name, ports."""
+
+
+@dataclass(frozen=True)
+class ForLibreLane:
+    """What was written: the folder, its floorplan, the tiles in the netlist and the chip's."""
+
+    path: Path
+    plan: Floorplan
+    connected: int
+    period: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "folder": str(self.path), "config": str(self.path / "config.json"),
+            "die_um": [self.plan.width * UM, self.plan.height * UM],
+            "tiles": len(self.plan.places), "connected": self.connected,
+            "clock_period_ns": self.period,
+        }  # fmt: skip
+
+
+def chip_floorplan(package: Package) -> Floorplan:
+    """The floorplan of a chip's tiles, on a die as large as the plan's figures say."""
+    r, plan = rules(PROCESS), package.plan
+    planned = run_plan(str(package.path), PlanOptions(target=PROCESS))
+    wanted = planned.figures["area_mm2"].number
+    names = [name for name, _ in fabrics(plan)]
+    return floorplan(chip_tiles(plan, r), names, r, wanted)
+
+
+def write_die(package: Package, path: Path, progress: Progress = silent) -> Floorplan:
+    """Write the assembled die of an engraved chip as one layout file."""
+    masks = masks_of(package.path)
+    progress("assembling the die", 0, "")
+    found = chip_floorplan(package)
+    write_assembly(assemble(found.places, masks, rules(PROCESS)), path)
+    progress("assembling the die", 1, "")
+    return found
+
+
+def write_die_picture(package: Package, path: Path) -> None:
+    """Write the picture of a chip's tiles on its die as SVG."""
+    put_text(path, die_picture(chip_floorplan(package), rules(PROCESS)))
+
+
+def write_librelane(package: Package, folder: Path, progress: Progress = silent) -> ForLibreLane:
+    """Write all that LibreLane reads of an engraved chip to a new folder."""
+    if folder.exists():
+        raise BadInput(f"{folder}: is there already", hint="choose another folder")
+    masks, r, plan = masks_of(package.path), rules(PROCESS), package.plan
+    progress(WRITING, 0, "")
+    told = shown(progress, WRITING)
+    found = chip_floorplan(package)
+    with whole_folder(folder) as made:
+        sources = write_sources(package, made / "rtl", r)
+        told(0.5, "tiles")
+        bases = {place.tile.base: place.tile for place in found.places}
+        write_kinds(bases, made / "tiles", r)
+        write_simulation(package, made / "simulation", r)
+        told(0.8, "programmable layer")
+        write_assembly(assemble(found.places, masks, r, base=False), made / "programmable.oas")
+        names = connected(made / "rtl", plan)
+        period = clock_period([p.tile for p in found.places if p.tile.name in names], r)
+        config = configuration(found, names, sources, period, made / "tiles", r)
+        (made / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+    progress(WRITING, 1, "")
+    return ForLibreLane(folder, found, len(names), period)
+
+
+def write_sources(package: Package, folder: Path, r: Rules) -> list[str]:
+    """The chip's Verilog with fabrics down to their tiles; the files' names."""
+    folder.mkdir()
+    texts = {
+        path.name: path.read_text("utf-8")
+        for path in sorted((package.path / "rtl").iterdir())
+        if path.suffix in (".v", ".sv") and not LEFT_OUT.fullmatch(path.name)
+    }
+    made = structure(package.plan)
+    if twice := texts.keys() & made.keys():
+        raise AssertionError(f"two modules of one name: {sorted(twice)}")
+    texts |= made
+    for kind in kinds(package.plan).values():
+        array = fabric_array(kind.matrix, kind.fabric)
+        text = cells(kind.cells, kind.matrix, [*tiles(array, r)], r)
+        texts[f"{kind.cells}.sv"] = text
+    texts["open.v"] = OPEN
+    for name, text in texts.items():
+        (folder / name).write_text(text, "utf-8")
+    return sorted(texts)
+
+
+def write_kinds(bases: Mapping[str, Tile], folder: Path, r: Rules) -> None:
+    """The views of every kind of tile: LEF, Liberty, stub, and GDS without contacts of a model."""
+    folder.mkdir()
+    for name, tile in sorted(bases.items()):
+        write_views(tile, folder, r)
+        library = gdstk.Library(name, unit=1e-6, precision=r.grid * 1e-9)
+        library.add(*base_cells([tile], r))
+        library.write_gds(folder / f"{name}.gds", timestamp=EPOCH)
+
+
+def write_simulation(package: Package, folder: Path, r: Rules) -> None:
+    """What the fabrics' tiles do, and the codes of every one of them."""
+    (folder / "codes").mkdir(parents=True)
+    plan, names = package.plan, dict(fabrics(package.plan))
+    made = roms(plan, geometry(4, r))
+    for array, codes in contents(package.model, plan, made):
+        if array.name not in names:
+            continue
+        number, _, matrix = array.name.removeprefix("layers.").rpartition(".")
+        for tile in tiles(array, r):
+            (folder / f"{tile.base}.v").write_text(behaviour(tile, r), "utf-8")
+            path = folder / "codes" / image_name(matrix, number or 0, tile)
+            path.write_text(image(tile, codes), "utf-8")
+
+
+def connected(rtl: Path, plan: ChipPlan) -> dict[str, str]:
+    """Every tile in the netlist: the path of its instance by its name on the die."""
+    r, found = rules(PROCESS), {}
+    shapes, made = dict(fabrics(plan)), kinds(plan)
+    for path, name in fabric_paths(rtl, DESIGN, "", "0"):
+        kind = made[name.rpartition(".")[2], shapes[name]]
+        for tile in tiles(fabric_array(name, kind.fabric), r):
+            found[tile.name] = f"{path}.{kind.path}.{instance_name(tile)}"
+    return found
+
+
+def fabric_paths(rtl: Path, module: str, path: str, layer: str) -> Iterator[tuple[str, str]]:
+    """Instances of fabrics below a module, and the full names of their matrices."""
+    source = rtl / f"{module}.v"
+    if not source.is_file():
+        return
+    for kind, parameters, instance, ports in INSTANCE.findall(source.read_text("utf-8")):
+        own = f"{path}.{instance.removeprefix(chr(92))}".removeprefix(".")
+        number = re.search(r"\.id\(\d+'[hd]([0-9a-f]+)\)", ports)
+        index = str(int(number[1], 16)) if number else layer
+        if kind.startswith("fabric_b"):
+            named = re.search(r'\.NAME\("(\w+)"\)', parameters)
+            assert named, own
+            yield own, named[1] if named[1] == "head" else f"layers.{index}.{named[1]}"
+        else:
+            yield from fabric_paths(rtl, kind, own, index)
+
+
+def clock_period(made: list[Tile], r: Rules) -> float:
+    """ns that the slower phase of the slowest kind of tile takes, twice: the phases are halves."""
+    longest = 0.0
+    for tile in {tile.base: tile for tile in made}.values():
+        own = macro(tile, r)
+        if is_simulated(own):
+            read = reads(own, "slow")
+            longest = max(longest, read["precharge"], *(max(row) for row in read["read"]))
+    return round(2 * longest, 2)
+
+
+def configuration(
+    plan: Floorplan, names: Mapping[str, str], sources: list[str], period: float, folder: Path,
+    r: Rules,
+) -> dict[str, Any]:  # fmt: skip
+    """LibreLane's variables."""
+    macros: dict[str, dict[str, Any]] = {}
+    kept: list[list[float]] = []
+    for place in plan.places:
+        if place.tile.name in names:
+            entry = macros.setdefault(place.tile.base, views_of(place.tile.base, folder))
+            entry["instances"][names[place.tile.name]] = {
+                "location": [place.x * UM, place.y * UM], "orientation": "N",
+            }  # fmt: skip
+        else:
+            kept.append(corners(place, r))
+    return {
+        "meta": {"version": 2, "flow": "Classic"},
+        "DESIGN_NAME": DESIGN,
+        "PDK": "sky130A",
+        "STD_CELL_LIBRARY": "sky130_fd_sc_hd",
+        "VERILOG_FILES": [f"dir::rtl/{name}" for name in sources],
+        "CLOCK_PORT": CLOCK,
+        "CLOCK_PERIOD": period,
+        "FP_SIZING": "absolute",
+        "DIE_AREA": [0, 0, round(plan.width * UM, 3), round(plan.height * UM, 3)],
+        "FP_OBSTRUCTIONS": kept,
+        "MACROS": macros,
+        "PDN_MACRO_CONNECTIONS": [r".*\.tile_\d+_\d+ VPWR VGND VPWR VGND"],
+    }
+
+
+def corners(place: Place, r: Rules) -> list[float]:
+    """A tile's rectangle on the die, um."""
+    width, height = place.tile.size(r)
+    ends = (place.x, place.y, place.x + width, place.y + height)
+    return [round(value * UM, 3) for value in ends]
+
+
+def views_of(base: str, folder: Path) -> dict[str, Any]:
+    """The files of a kind of tile."""
+    libraries = {
+        CORNERS[name]: [f"dir::tiles/{base}_{name}.lib"]
+        for name in CONDITIONS
+        if (folder / f"{base}_{name}.lib").is_file()
+    }
+    return {
+        "gds": [f"dir::tiles/{base}.gds"], "lef": [f"dir::tiles/{base}.lef"],
+        "vh": [f"dir::tiles/{base}.v"], "lib": libraries, "instances": {},
+    }  # fmt: skip
