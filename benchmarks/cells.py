@@ -1,6 +1,7 @@
 """Four cells for the same weights, in sky130: area, energy, area times cycles, each with its grade.
 
     python benchmarks/cells.py [--bits 3] [--inputs 4096] [--outputs 4096] [--rows 16]
+    python benchmarks/cells.py --chip CHIP: the area alone, at the rows of each of its fabrics
 
 *select*, *signed select* and *decode* are the cells a fabric can be made of; *counters* gives every
 code of an output a counter of its own, without rows, as published hardwired arrays do. They store
@@ -14,7 +15,9 @@ the same matrix and meet the same 8-bit activations.
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
+from intaglio.flow.package import open_package
 from intaglio.golden.number import CODEBOOKS, accumulator_bits
 from intaglio.layout.fabric import Array, tiles
 from intaglio.layout.geometry import SELECT, SIGNED, geometry, line_count, weight_area
@@ -23,7 +26,7 @@ from intaglio.layout.rules import rules
 from intaglio.plan.process import process
 from intaglio.plan.tiling import FabricPlan
 from intaglio.silicon.circuits import assumptions
-from intaglio.silicon.fabric import CELLS, fabric_area, fabric_energy
+from intaglio.silicon.fabric import CELLS, CHOICE, fabric_area, fabric_energy
 
 ACTIVATION = 8
 ROM_BITS = 2  # of a ROM's cell
@@ -115,15 +118,24 @@ def column_energy(cell: str, fabric: FabricPlan) -> tuple[float, str]:
     return 0.0, DERIVED
 
 
+def weight_um2(cell: str, fabric: FabricPlan) -> float:
+    """um2 per weight of the whole fabric by formula, of its codes' cells as they are drawn."""
+    x, weights = numbers(), fabric.inputs * fabric.outputs
+    area, code = fabric_area(fabric, cell, x), code_area(cell, fabric.bits)[0]
+    codes = (fabric.rows + fabric.extra_rows) * fabric.lanes * fabric.outputs
+    cells = codes * code / x["array_efficiency"] if code else area.cells
+    return (area.total - area.cells + cells) / weights
+
+
 def row(cell: str, fabric: FabricPlan) -> Row:
     """The figures of one cell."""
     x, weights = numbers(), fabric.inputs * fabric.outputs
-    area, energy = fabric_area(fabric, cell, x), fabric_energy(fabric, cell, x)
+    energy = fabric_energy(fabric, cell, x)
     code = code_area(cell, fabric.bits)
-    cells = weights * code[0] / x["array_efficiency"] if code[0] else area.cells
-    tiled = area.total - area.cells + cells
+    area = weight_um2(cell, fabric)
     if cell == SELECT:  # its tiles are drawn, with drivers, precharge and sense
-        tiled = weights * tile_area(fabric) + area.banks + area.trees + area.frame
+        whole = fabric_area(fabric, cell, x)
+        area = tile_area(fabric) + (whole.banks + whole.trees + whole.frame) / weights
     each, grade = column_energy(cell, fabric)
     pairs = fabric.lanes * fabric.outputs
     reading = pairs * each + (energy.lines if cell == "decode" else 0.0)
@@ -131,7 +143,7 @@ def row(cell: str, fabric: FabricPlan) -> Row:
     return Row(
         cell,
         code=code,
-        area=(tiled / weights, DERIVED),
+        area=(area, DERIVED),
         reading=(reading / weights, grade),
         energy=((reading + shared) / weights, DERIVED),
         cycles=ACTIVATION if cell == "counters" else fabric.cycles,
@@ -164,6 +176,24 @@ def markdown(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def chip_table(chip: Path) -> str:
+    """um2 per weight of a chip's fabrics, one line for all of a width and of so many rows."""
+    made = open_package(chip).plan
+    kinds: dict[tuple[int, int], list[FabricPlan]] = {}
+    for fabric in [made.head, *(each for layer in made.layers for each in layer.values())]:
+        kinds.setdefault((fabric.bits, fabric.rows + fabric.extra_rows), []).append(fabric)
+    lines = [f"| bits | rows | fabrics | {' | '.join(CHOICE)} |", "|---" * (3 + len(CHOICE)) + "|"]
+    for (bits, rows), fabrics in sorted(kinds.items()):
+        weights = [fabric.inputs * fabric.outputs for fabric in fabrics]
+        means = [
+            sum(weight_um2(cell, f) * w for f, w in zip(fabrics, weights, strict=True))
+            for cell in CHOICE
+        ]
+        cells = [f"{each / sum(weights):.2f}" for each in means]
+        lines.append(f"| {bits} | {rows} | {len(fabrics)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -171,7 +201,12 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=4096)
     parser.add_argument("--outputs", type=int, default=4096)
     parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--chip", type=Path, metavar="CHIP")
     given = parser.parse_args()
+    if given.chip:
+        print("um2 per weight of the whole fabric, derived, sky130\n")
+        print(chip_table(given.chip))
+        return
     fabric = plan(given.bits, given.inputs, given.outputs, given.rows)
     print(
         f"{given.inputs} x {given.outputs} weights of {given.bits} bits, {given.rows} rows of "

@@ -36,9 +36,10 @@ def open_cell(path: Path, start: str = "") -> tuple[gdstk.Library, gdstk.Cell]:
 
 def read_corners(path: Path) -> np.ndarray:
     """Lower left corner of every contact of a file, nm, by gdstk alone."""
-    _, cell = open_cell(path)
+    (cell,) = gdstk.read_oas(path).top_level()
+    assert isinstance(cell, gdstk.Cell)
     found = []
-    for polygon in cell.polygons:
+    for polygon in cell.flatten().polygons:
         assert (polygon.layer, polygon.datatype) == LAYER
         corner = np.asarray(polygon.points).min(0)
         places = polygon.repetition.get_offsets() if polygon.repetition.size else [(0, 0)]

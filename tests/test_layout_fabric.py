@@ -5,11 +5,15 @@ from dataclasses import replace
 import gdstk
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mask_files import LAYER, RULES, SIDE, random_codes, read_corners, write_tile
 
 from intaglio.layout.die import write_base
 from intaglio.layout.fabric import Array, Tile, tiles
 from intaglio.layout.geometry import geometry
+from intaglio.layout.oasis import Contacts, write_contacts
+from intaglio.verify.mask.shapes import read_contacts, read_layers
 from intaglio.verify.rules import BY_CONSTRUCTION, regions, violations
 
 ARRAYS = [(2, 15, 2, 12), (3, 11, 2, 9), (4, 5, 2, 7), (3, 2, 1, 570)]
@@ -41,15 +45,58 @@ def test_contacts_stand_where_the_codes_say(shape, tmp_path):
     assert set(corners) == expected_corners(tile, codes)
 
 
-def test_codes_that_leave_wide_gaps_and_empty_lines(tmp_path):
-    array = Array("q", 3, 2, 1, 570)
-    codes = np.zeros((2, 1, 570), np.uint8)
-    codes[0, 0, [3, 500]] = 5
-    codes[1, 0, 569] = 7
-    *_, tile = tiles(array, RULES)
-    write_tile(tile, codes, tmp_path / "q.oas")
-    corners = {tuple(corner) for corner in read_corners(tmp_path / "q.oas").tolist()}
-    assert corners == expected_corners(tile, codes)
+def made_contacts(lines: int, codes: np.ndarray, gaps: list[int]) -> Contacts:
+    """Contacts at any columns and pairs of rows."""
+    rows = len(codes)
+    bottoms = np.arange(rows) * 3360 + np.arange(rows) // 2 * 5 + 95
+    slots = np.cumsum(np.array(gaps[: codes.shape[1]]))
+    return Contacts(codes, bottoms, 4095, slots, 360, 370, lines, SIDE)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    bits=st.sampled_from([2, 3, 4]),
+    pairs=st.integers(1, 6),
+    gaps=st.lists(st.sampled_from([1, 1, 1, 1, 1, 1, 3, 200]), min_size=1, max_size=40),
+    spread=st.integers(1, 16),
+    seed=st.integers(0, 99),
+)
+def test_every_reader_finds_the_contacts_of_any_codes(
+    tmp_path_factory, bits, pairs, gaps, spread, seed
+):
+    """gdstk, klayout and the reader of masks; few codes that occur make many copies."""
+    kdb = pytest.importorskip("klayout.db")
+    shape, most = (2 * pairs, len(gaps)), min(spread, 1 << bits)
+    codes = np.random.default_rng(seed).integers(0, most, shape, dtype=np.uint8)
+    made = made_contacts(1 << bits, codes, gaps)
+    x, y = made.left + made.slots * made.column, made.bottoms[:, None] + codes.astype(int) * 370
+    expected = sorted(zip(np.tile(x, len(codes)).tolist(), y.reshape(-1).tolist(), strict=True))
+    path = tmp_path_factory.mktemp("any") / "q.oas"
+    path.write_bytes(b"".join(write_contacts("codes", made, LAYER, RULES.grid)))
+    layers = read_layers("sky130", "mcon")
+    assert sorted(map(tuple, read_contacts(path, layers).tolist())) == expected
+    assert sorted(map(tuple, read_corners(path).tolist())) == expected
+    layout = kdb.Layout()
+    layout.read(str(path))
+    shapes = layout.top_cell().begin_shapes_rec(layout.find_layer(*LAYER))
+    boxes = [each.shape().bbox().transformed(each.trans()) for each in iterated(shapes)]
+    scale = round(layout.dbu * 1000)
+    assert sorted((box.left * scale, box.bottom * scale) for box in boxes) == expected
+    assert {(box.width() * scale, box.height() * scale) for box in boxes} == {(SIDE, SIDE)}
+
+
+def iterated(shapes):
+    """klayout's iterator, place by place."""
+    while not shapes.at_end():
+        yield shapes
+        shapes.next()
+
+
+def test_a_code_takes_no_more_bits_of_file_than_was_aimed_at(tmp_path):
+    array = Array("q", 3, 40, 12, 576)
+    (tile,) = tiles(array, RULES)
+    write_tile(tile, random_codes(array), tmp_path / "q.oas")
+    assert (tmp_path / "q.oas").stat().st_size * 8 / array.cells <= 4.5
 
 
 def test_tiles_cover_an_array_once():
@@ -117,4 +164,4 @@ def test_klayout_and_gdstk_read_the_same_contacts(tmp_path):
     scale = round(layout.dbu * 1000)
     found = sorted((p.bbox().left * scale, p.bbox().bottom * scale) for p in shapes.each())
     assert found == sorted(map(tuple, read_corners(tmp_path / "q.oas").tolist()))
-    assert gdstk.read_oas(tmp_path / "q.oas").cells[0].name == "codes"
+    assert [cell.name for cell in gdstk.read_oas(tmp_path / "q.oas").top_level()] == ["codes"]

@@ -48,11 +48,12 @@ def whole_tile(array: Array, folder: Path) -> tuple[gdstk.Library, gdstk.Cell]:
     write_base([tile], folder / "base.oas", RULES)
     write_tile(tile, random_codes(array), folder / "q.oas")
     library = gdstk.read_oas(folder / "base.oas")
-    codes = gdstk.read_oas(folder / "q.oas").cells[0]
+    contacts = gdstk.read_oas(folder / "q.oas")
+    (codes,) = contacts.top_level()
     (top,) = (cell for cell in library.cells if cell.name == tile.base)
     assert isinstance(codes, gdstk.Cell)
     assert isinstance(top, gdstk.Cell)
-    library.add(codes)
+    library.add(*contacts.cells)
     top.add(gdstk.Reference(codes))
     return library, top
 

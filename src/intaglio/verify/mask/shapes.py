@@ -8,6 +8,7 @@ drawn: it shares no code with ``layout`` but reads the same rule file for the la
 
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -151,20 +152,35 @@ def find_crossings(cell: gdstk.Cell, layers: Layers, count: int) -> Crossings:
 
 def read_contacts(path: Path, layers: Layers) -> np.ndarray:
     """Every contact of a tile's file, by its lower left corner: int64 [contacts, 2], nm."""
-    tops = read_cells(path)
-    if len(tops) != 1 or tops[0].references or tops[0].paths or tops[0].labels:
+    cells = read_cells(path)
+    below = {name for cell in cells for name in names_below(cell)}
+    tops = [cell for cell in cells if cell.name not in below]
+    if len(tops) != 1 or any(cell.paths or cell.labels for cell in cells):
         raise BadPackage(f"{path}: must hold one cell of contacts and nothing else", hint=AGAIN)
+    try:
+        inner = {cell.name: squares(path, cell, layers) for cell in cells}
+        if any(cell.references for cell in cells if cell is not tops[0]):
+            raise ValueError("a reference below a reference")
+        return placed(tops[0], inner)
+    except ValueError as error:
+        raise BadPackage(f"{path}: {error}", hint=AGAIN) from None
+
+
+def names_below(cell: gdstk.Cell) -> list[str]:
+    """The names of cells that a cell refers to, each as often as it does."""
+    return [reference.cell_name for reference in cell.references]
+
+
+def squares(path: Path, cell: gdstk.Cell, layers: Layers) -> np.ndarray:
+    """A cell's own contacts, by their lower left corners: int64 [contacts, 2], nm."""
     found = [np.zeros((0, 2), np.int64)]
-    for polygon in tops[0].polygons:
+    for polygon in cell.polygons:
         if (polygon.layer, polygon.datatype) != layers.programmable:
             raise BadPackage(
                 f"{path}: a shape on layer {polygon.layer}/{polygon.datatype}: only the "
                 f"programmable layer {layers.programmable[0]}/{layers.programmable[1]} may differ"
             )
-        try:
-            left, low, right, high = box(polygon)
-        except ValueError as error:
-            raise BadPackage(f"{path}: {error}", hint=AGAIN) from None
+        left, low, right, high = box(polygon)
         if right - left != layers.contact or high - low != layers.contact:
             raise BadPackage(
                 f"{path}: a contact must be {layers.contact} nm wide and high, not "
@@ -172,6 +188,27 @@ def read_contacts(path: Path, layers: Layers) -> np.ndarray:
             )
         found.append(offsets(polygon) + np.array([left, low]))
     return np.concatenate(found)
+
+
+def placed(top: gdstk.Cell, inner: dict[str, np.ndarray]) -> np.ndarray:
+    """The contacts of a cell, and of those it refers to: cells of contacts alone, none turned."""
+    references, names = top.references, names_below(top)
+    if any(each.rotation or each.x_reflection or each.magnification != 1 for each in references):
+        raise ValueError("a reference that is turned")
+    if any(each.repetition.size for each in references):
+        raise ValueError("a reference that repeats")
+    if missing := {*names} - {*inner}:
+        raise ValueError(f"a reference to {min(missing)}, which is not there")
+    flat = chain.from_iterable(each.origin for each in references)
+    origins = in_nm(np.fromiter(flat, np.float64, 2 * len(references))).reshape(-1, 2)
+    number = {name: index for index, name in enumerate(inner)}
+    which = np.fromiter(map(number.__getitem__, names), np.int64, len(names))
+    counts = np.array([len(corners) for corners in inner.values()])
+    times = counts[which]
+    place = np.repeat(np.arange(len(which)), times)
+    own = np.arange(len(place)) - (np.cumsum(times) - times)[place]
+    below = np.concatenate([*inner.values()])[(np.cumsum(counts) - counts)[which][place] + own]
+    return np.concatenate([inner[top.name], origins[place] + below])
 
 
 def locate(
