@@ -12,7 +12,7 @@ import numpy as np
 
 END, FIRST_LENGTH = 256, 257
 LENGTHS, DISTANCES = 286, 30
-LONGEST = 10  # that a copy may be: longer ones would need extra bits
+LONGEST = 18  # that a copy may be: longer ones would need more than one extra bit
 WINDOW = 32768
 LIMIT, HEADER_LIMIT = 15, 7  # bits of a code
 ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
@@ -20,7 +20,8 @@ ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """``literal``: int64, -1 for none. ``length``: int64, 3 to 10, 0 for no copy. ``distance``."""
+    """``literal``: int64, -1 for none. ``length``: int64, of a copy, 3 to LONGEST; 0 for none.
+    ``distance``: int64, how far back it is from, 1 to WINDOW."""
 
     literal: np.ndarray
     length: np.ndarray
@@ -60,6 +61,13 @@ def code_words(lengths: list[int]) -> np.ndarray:
     return words
 
 
+def length_codes(length: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Code of each length, how many extra bits follow, and their value."""
+    extra = (length > 10).astype(np.int64)
+    beyond = np.maximum(length - 3, 0)
+    return FIRST_LENGTH + np.where(extra, 8 + (beyond - 8 >> 1), beyond), extra, beyond & extra
+
+
 def distance_codes(distance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Code of each distance, how many extra bits follow, and their value."""
     beyond = distance - 1
@@ -72,7 +80,7 @@ def distance_codes(distance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
 def deflate(tokens: Tokens) -> bytes:
     """One block of tokens and the end of the stream."""
     plain, copied = tokens.literal >= 0, tokens.length > 0
-    symbols = np.where(copied, tokens.length - 3 + FIRST_LENGTH, END)
+    symbols, longer, rest = length_codes(tokens.length)
     code, extra, value = distance_codes(np.where(copied, tokens.distance, 1))
     counts = np.bincount(tokens.literal[plain], minlength=LENGTHS)
     counts += np.bincount(symbols[copied], minlength=LENGTHS)
@@ -88,6 +96,7 @@ def deflate(tokens: Tokens) -> bytes:
     size = np.where(plain, bits[0][tokens.literal], 0)
     for more, wide in (
         (words[0][symbols], bits[0][symbols]),
+        (rest.astype(np.uint64), longer),
         (words[1][code], bits[1][code]),
         (value.astype(np.uint64), extra),
     ):

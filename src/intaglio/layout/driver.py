@@ -148,10 +148,11 @@ class Drivers:
 
     @cached_property
     def end(self) -> int:
-        """Where the array begins."""
+        """Where the array begins: so that contacts stand on whole two steps of the grid."""
         last, r = self.lines[-1].inverter, self.r
         well = self.well_tap(last)[1] + r["difftap.10"]
-        return on_grid(max(self.after(last), well) + r["nwell.2a"], 2 * r.grid)
+        corner = (self.g.column - self.g.contact) // 2  # of a contact in its column
+        return on_grid(max(self.after(last), well) + r["nwell.2a"] + corner, 2 * r.grid) - corner
 
     def well_tap(self, inverter: Inverter) -> Span:
         """The tap of an inverter's well in a strip of taps."""

@@ -6,12 +6,12 @@ cell's number. A list of a row's contacts on each line, by their gaps, would say
 more than the codes do (8 lines), and its heads 0.6. Here the bytes that do not change, and pairs of
 columns that stood like this before, are copies of the compressed stream (CBLOCK,
 :mod:`intaglio.layout.deflate`). Nothing but the contacts is in the file: no date, no name of a
-model. The unit is the process' grid.
-"""
+model."""
 
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -25,6 +25,7 @@ NEXT, NEXT_ROW = bytes([PLACEMENT, 0xE0]), bytes([PLACEMENT, 0xF0])  # cell numb
 END_BYTES = 256
 NUMBERS = 128  # of cells, in one byte
 BLOCK_PLACES = 1 << 18
+KEYS = 1 << 16  # that sort fast
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,16 +77,24 @@ def text(value: str) -> bytes:
     return unsigned(len(value)) + value.encode("ascii")
 
 
+def units(unit: int) -> bytes:
+    """How many units of so many nm a micrometre has, a ratio where it is no whole number."""
+    if 1000 % unit == 0:
+        return b"\0" + unsigned(1000 // unit)
+    return b"\4" + unsigned(1000) + unsigned(unit)
+
+
 def write_contacts(
     cell: str, contacts: Contacts, layer: tuple[int, int], grid: int
 ) -> Iterator[bytes]:
     """An OASIS file of one cell with nothing but the contacts below it, piece by piece.
 
-    ``grid``: nm that divide every length.
+    ``grid``: nm that divide every length. The file's unit is the longest length that does: the
+    shorter its numbers, the more columns are within reach of a copy.
     """
-    made = in_units(contacts, grid)
+    unit, made = in_units(contacts, grid)
     stack, used, numbers = cells_of(made)
-    yield MAGIC + bytes([START]) + text("1.0") + b"\0" + unsigned(1000 // grid) + bytes(13)
+    yield MAGIC + bytes([START]) + text("1.0") + units(unit) + bytes(13)
     yield cblock(b"".join(definitions(cell, made, stack, used, layer)))
     yield bytes([CELL]) + unsigned(len(used))
     steps = np.diff(made.slots, prepend=made.slots[-1]) * made.column
@@ -95,14 +104,15 @@ def write_contacts(
     yield bytes([END]) + unsigned(padding) + bytes(padding) + b"\0"
 
 
-def in_units(contacts: Contacts, grid: int) -> Contacts:
-    """The same, lengths in units of ``grid``."""
+def in_units(contacts: Contacts, grid: int) -> tuple[int, Contacts]:
+    """The longest unit that divides every length, and the same in it."""
     lengths = {
         name: getattr(contacts, name) for name in ("bottoms", "left", "column", "line", "side")
     }
-    if any(np.any(length % grid) for length in lengths.values()):
+    unit = int(np.gcd.reduce(np.concatenate([np.ravel(length) for length in lengths.values()])))
+    if unit % grid:
         raise ValueError(f"contacts must lie on a grid of {grid} nm")
-    return replace(contacts, **{name: length // grid for name, length in lengths.items()})
+    return unit, replace(contacts, **{name: each // unit for name, each in lengths.items()})
 
 
 def cells_of(contacts: Contacts) -> tuple[int, list[int], np.ndarray]:
@@ -179,28 +189,26 @@ def tokens_of(
     inner[0] = False
     usual = int(steps[1:].min(initial=1 << 30))
     width = 1 + len(signed(usual)) + len(NEXT)
-    regular = inner & (steps == usual) & (2 * width <= LONGEST)
+    regular = inner & (steps == usual) & (width <= LONGEST)
     number, offsets = cells.reshape(-1), np.cumsum(widths) - widths.reshape(-1)
-    source = earlier(number, np.tile(regular[:-1] & regular[1:], (rows, 1)), offsets)
-    pair = source >= 0
-    at = np.flatnonzero(visited(pair))
+    copied, source = copies(number, np.tile(regular, rows), offsets, width)
+    at = visited(np.maximum(copied, 1))
     row, column = np.divmod(at, columns)
 
-    length = np.where(pair[at], 2 * width, 0)
-    distance = np.where(pair[at], offsets[at] - offsets[source[at]], 0)
-    single = ~pair[at] & regular[column] & regular[column - 1]
-    above = ~pair[at] & ~single & inner[column] & (row > 0)
+    copied, source = copied[at], source[at]
     apart = offsets[at] - offsets[np.maximum(at - columns, 0)]
-    above &= apart <= WINDOW
-    length += np.where(single | above, widths[0, column] - 1, 0)
-    distance += np.where(single, width, np.where(above, apart, 0))
+    above = (copied == 0) & (row > 0) & (apart <= WINDOW) & (widths[row, column] <= LONGEST)
+    above &= alike(heads, row, column) & (at < len(number) - 1)
+    above &= widths[row, column] == widths[row - 1, column]
+    length = copied * width + np.where(above, widths[row, column] - 1, 0)
+    distance = np.where(copied > 0, offsets[at] - offsets[source], np.where(above, apart, 0))
     plain = length == 0
-    times = np.where(plain, widths.reshape(-1)[at], 1)
+    times = np.where(plain, widths[row, column], 1)
     ends = np.cumsum(times) + len(first)
     made = Tokens(*(np.zeros(int(ends[-1]), np.int64) for _ in range(3)))
     made.literal[: len(first)] = list(first)
     begin = ends - times
-    made.literal[begin] = np.where(pair[at], -1, number[at])
+    made.literal[begin] = np.where(copied > 0, -1, number[at])
     made.length[begin], made.distance[begin] = length, distance
     for each in np.flatnonzero(plain).tolist():
         j = int(column[each])
@@ -209,30 +217,44 @@ def tokens_of(
     return int(widths.sum()) + len(first), made
 
 
-def earlier(number: np.ndarray, fit: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """For each place the nearest one before that begins the same pair of cells, -1 for none within
-    reach. ``fit``: bool [rows, columns - 1], the place and the one after it are regular."""
-    fits = np.zeros((len(fit), fit.shape[1] + 1), bool)
-    fits[:, :-1] = fit
-    place = np.flatnonzero(fits.reshape(-1))
-    key = (number[place] * NUMBERS + number[np.minimum(place + 1, len(number) - 1)]).astype(
-        np.uint16
-    )
-    order = np.argsort(key, kind="stable")
-    same = np.flatnonzero(key[order[1:]] == key[order[:-1]])
-    found = np.full(len(number), -1)
-    later, before = place[order[same + 1]], place[order[same]]
-    near = offsets[later] - offsets[before] <= WINDOW
-    found[later[near]] = before[near]
-    return found
+def alike(heads: list[bytes], row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Where what follows a placement's number is the same in the row before."""
+    same = np.array([False, *[one == other for one, other in pairwise(heads)]])
+    return (column > 0) | same[row]
 
 
-def visited(pair: np.ndarray) -> np.ndarray:
-    """Which places are come to by steps of two where there is a pair and of one elsewhere.
+def copies(
+    number: np.ndarray, regular: np.ndarray, offsets: np.ndarray, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each place, how many places from it on stand somewhere before as well, and where: the
+    most of up to three, the nearest of those. 0 where there are none within reach."""
+    most = int(number.max(initial=0)) + 1
+    length, source = np.zeros(len(number), np.int64), np.zeros(len(number), np.int64)
+    key, fit = np.zeros(len(number), np.int64), np.ones(len(number), bool)
+    for times in range(1, min(3, LONGEST // width) + 1):
+        if most**times > KEYS:
+            break
+        ahead = min(times - 1, len(number))
+        key = key * most
+        key[: len(key) - ahead] += number[ahead:]
+        fit[: len(fit) - ahead] &= regular[ahead:]
+        fit[len(fit) - ahead :] = False
+        place = np.flatnonzero(fit)
+        own = key[place].astype(np.uint16)
+        order = np.argsort(own, kind="stable")
+        same = np.flatnonzero(own[order[1:]] == own[order[:-1]])
+        later, before = place[order[same + 1]], place[order[same]]
+        near = offsets[later] - offsets[before] <= WINDOW
+        length[later[near]], source[later[near]] = times, before[near]
+    return length, source
 
-    The place after one without a pair is always come to, and from there on every second.
-    """
-    places = np.arange(len(pair))
-    last = np.maximum.accumulate(np.where(pair, -1, places))
-    since = places - np.concatenate([[-1], last[:-1]])
-    return since % 2 == 1
+
+def visited(steps: np.ndarray) -> np.ndarray:
+    """The places that one comes to from the first by these steps, ascending."""
+    end = len(steps)
+    jump = np.append(np.minimum(np.arange(end) + steps, end), end)
+    seen = np.zeros(1, np.int64)
+    while seen[-1] < end:  # twice as many in every round
+        seen = np.concatenate([seen, jump[seen]])
+        jump = jump[jump]
+    return np.unique(seen)[:-1]
