@@ -82,7 +82,7 @@ def test_each_transistor_ties_its_sum_line_to_the_line_of_its_code(drawn):
     (circuit,) = netlist.each_circuit()
     for device in circuit.each_device():
         ends = {device.net_for_terminal(name).name or "" for name in ("S", "D")}
-        sums = [name for name in ends if name.startswith("SUM_")]
+        sums = [name for name in ends if name.startswith("sum_")]
         if sums:  # a dummy has none
             (line,) = ends - {*sums}
             found.add((device.net_for_terminal("G").name, line, sums[0]))
@@ -91,6 +91,6 @@ def test_each_transistor_ties_its_sum_line_to_the_line_of_its_code(drawn):
     for row, weight in np.ndindex(codes.shape):
         negative, magnitude = divmod(int(codes[row, weight]), magnitudes)
         static = magnitudes + (0 if negative else 1)
-        expected.add((f"WORD_{row}", f"LINE_{row}_{magnitude}", f"SUM_{2 * weight}"))
-        expected.add((f"WORD_{row}", f"LINE_{row}_{static}", f"SUM_{2 * weight + 1}"))
+        expected.add((f"word_{row}", f"line_{row}_{magnitude}", f"sum_{2 * weight}"))
+        expected.add((f"word_{row}", f"line_{row}_{static}", f"sum_{2 * weight + 1}"))
     assert found == expected

@@ -230,13 +230,13 @@ def copies(
     most of up to three, the nearest of those. 0 where there are none within reach."""
     most = int(number.max(initial=0)) + 1
     length, source = np.zeros(len(number), np.int64), np.zeros(len(number), np.int64)
-    key, fit = np.zeros(len(number), np.int64), np.ones(len(number), bool)
+    key, fit = np.zeros(len(number), np.int32), np.ones(len(number), bool)
     for times in range(1, min(3, LONGEST // width) + 1):
         if most**times > KEYS:
             break
         ahead = min(times - 1, len(number))
-        key = key * most
-        key[: len(key) - ahead] += number[ahead:]
+        key *= most
+        key[: len(key) - ahead] += number[ahead:].astype(np.int32)
         fit[: len(fit) - ahead] &= regular[ahead:]
         fit[len(fit) - ahead :] = False
         place = np.flatnonzero(fit)
@@ -252,9 +252,9 @@ def copies(
 def visited(steps: np.ndarray) -> np.ndarray:
     """The places that one comes to from the first by these steps, ascending."""
     end = len(steps)
-    jump = np.append(np.minimum(np.arange(end) + steps, end), end)
-    seen = np.zeros(1, np.int64)
+    jump = np.append(np.minimum(np.arange(end) + steps, end), end).astype(np.int32)
+    seen = np.zeros(1, np.int32)
     while seen[-1] < end:  # twice as many in every round
         seen = np.concatenate([seen, jump[seen]])
         jump = jump[jump]
-    return np.unique(seen)[:-1]
+    return seen[: np.searchsorted(seen, end)].astype(np.int64)
