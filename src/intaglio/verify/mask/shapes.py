@@ -17,6 +17,7 @@ import numpy as np
 
 from intaglio.errors import BadPackage
 from intaglio.quantity import read_yaml
+from intaglio.verify.mask.stream import Stream, read_stream
 
 AGAIN = "engrave the masks again"
 LINES, STUBS = "met1", "li1"
@@ -152,6 +153,11 @@ def find_crossings(cell: gdstk.Cell, layers: Layers, count: int) -> Crossings:
 
 def read_contacts(path: Path, layers: Layers) -> np.ndarray:
     """Every contact of a tile's file, by its lower left corner: int64 [contacts, 2], nm."""
+    found = read_stream(path) if path.is_file() else None
+    if found is not None:
+        corners = stream_contacts(found, layers)
+        if corners is not None:
+            return corners
     cells = read_cells(path)
     below = {name for cell in cells for name in names_below(cell)}
     tops = [cell for cell in cells if cell.name not in below]
@@ -164,6 +170,26 @@ def read_contacts(path: Path, layers: Layers) -> np.ndarray:
         return placed(tops[0], inner)
     except ValueError as error:
         raise BadPackage(f"{path}: {error}", hint=AGAIN) from None
+
+
+def stream_contacts(found: Stream, layers: Layers) -> np.ndarray | None:
+    """The contacts of one cell that is placed nowhere, and of those placed in it, which place none;
+    None where a file holds anything else."""
+    made, put = found.squares, found.placements
+    count = 1 + int(max(made[:, 0].max(initial=0), put[:, :2].max(initial=0)))
+    own, placing, below = (
+        np.bincount(each, minlength=count) for each in (made[:, 0], put[:, 0], put[:, 1])
+    )
+    (tops,) = np.nonzero((own + placing > 0) & (below == 0))
+    wanted = [*layers.programmable, layers.contact, layers.contact]
+    if len(tops) != 1 or (put[:, 0] != tops).any() or (made[:, [1, 2, 5, 6]] != wanted).any():
+        return None
+    made = made[np.argsort(made[:, 0], kind="stable")]
+    first, times = (np.cumsum(own) - own)[put[:, 1]], own[put[:, 1]]
+    place = np.repeat(np.arange(len(put)), times)
+    inner = np.arange(len(place)) - (np.cumsum(times) - times)[place]
+    corners = made[first[place] + inner, 3:5] + put[place, 2:4]
+    return np.concatenate([made[made[:, 0] == tops, 3:5], corners])
 
 
 def names_below(cell: gdstk.Cell) -> list[str]:

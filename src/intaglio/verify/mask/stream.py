@@ -1,0 +1,193 @@
+"""Layout files of many placements, read in bulk: the plain part of OASIS (SEMI P39).
+
+A file is read here where it holds cells by number, single rectangles and single upright placements,
+compressed or not. Any other record makes :func:`read_stream` answer None: a general reader then
+says what it is. That reader makes an object of each placement, which takes ten times as long.
+"""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numba
+import numpy as np
+
+MAGIC = b"%SEMI-OASIS\r\n\x01\x031.0"
+TABLES = 13  # bytes: where tables of names are, all 0
+ENDED, BLOCK, OTHER = 0, 1, 2
+# what the scanner goes on from: places and sizes that the next record may leave out
+CELL, RELATIVE, PLACED, X, Y, LEFT, LOW, LAYER, KIND, WIDE, HIGH, NAMES, AT = range(13)
+LIMIT = 1 << 40  # of a number
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """``squares``: int64 [rectangles, 7], cell, layer, datatype, left, low, width, height;
+    ``placements``: int64 [placements, 4], cell, cell placed, x, y; lengths in nm."""
+
+    squares: np.ndarray
+    placements: np.ndarray
+
+
+@numba.njit(cache=True)
+def number(data, at):  # pragma: no cover
+    """An unsigned integer and where it ends; -1 where it is none."""
+    value, shift = 0, 0
+    while at < len(data) and shift < 42:
+        byte = np.int64(data[at])
+        value |= (byte & 127) << shift
+        at += 1
+        shift += 7
+        if byte < 128:
+            return value, at
+    return -1, at
+
+
+@numba.njit(cache=True)
+def moved(data, at, before, relative):  # pragma: no cover
+    """A coordinate given by a signed integer, where that ends, and whether it is one."""
+    value, at = number(data, at)
+    step = -(value >> 1) if value & 1 else value >> 1
+    return (before + step if relative else step), at, value >= 0
+
+
+@numba.njit(cache=True)
+def scan(data, state, squares, placements):  # pragma: no cover
+    """Read records from ``state[AT]`` on until a block or the end; what stopped, and counts."""
+    made, put, at, right = 0, 0, state[AT], True
+    while at < len(data) and right:
+        record = data[at]
+        if record == 34 or record == 2:
+            state[AT] = at
+            return (BLOCK if record == 34 else ENDED), made, put
+        at += 1
+        if record == 0:
+            continue
+        if record == 3:
+            length, at = number(data, at)
+            right = 0 < length <= len(data) - at
+            at += length
+            state[NAMES] += 1
+        elif record == 13:
+            state[CELL], at = number(data, at)
+            right = state[CELL] >= 0
+            state[RELATIVE] = state[X] = state[Y] = state[LEFT] = state[LOW] = 0
+            state[PLACED] = state[LAYER] = state[KIND] = state[WIDE] = state[HIGH] = -1
+        elif record == 15 or record == 16:
+            state[RELATIVE] = record - 15
+        elif record == 17 and at < len(data):
+            flags = data[at]
+            at += 1
+            right = flags & 0x0F == 0 and (flags & 0xC0 == 0xC0 or flags & 0xC0 == 0)
+            if flags & 0x80:
+                state[PLACED], at = number(data, at)
+            fine = True
+            if flags & 0x20:
+                state[X], at, fine = moved(data, at, state[X], state[RELATIVE])
+                right &= fine
+            if flags & 0x10:
+                state[Y], at, fine = moved(data, at, state[Y], state[RELATIVE])
+                right &= fine
+            right &= state[PLACED] >= 0 and state[CELL] >= 0
+            placements[put, 0], placements[put, 1] = state[CELL], state[PLACED]
+            placements[put, 2], placements[put, 3] = state[X], state[Y]
+            put += 1
+        elif record == 20 and at < len(data):
+            flags = data[at]
+            at += 1
+            right = flags & 0x04 == 0 and not (flags & 0x80 and flags & 0x20)
+            for bit, place in ((0x01, LAYER), (0x02, KIND), (0x40, WIDE), (0x20, HIGH)):
+                if flags & bit:
+                    state[place], at = number(data, at)
+            if flags & 0x80:
+                state[HIGH] = state[WIDE]
+            fine = True
+            if flags & 0x10:
+                state[LEFT], at, fine = moved(data, at, state[LEFT], state[RELATIVE])
+                right &= fine
+            if flags & 0x08:
+                state[LOW], at, fine = moved(data, at, state[LOW], state[RELATIVE])
+                right &= fine
+            right &= min(state[CELL], state[LAYER], state[KIND], state[WIDE], state[HIGH]) >= 0
+            squares[made, 0], squares[made, 1], squares[made, 2] = (
+                state[CELL], state[LAYER], state[KIND],
+            )  # fmt: skip
+            squares[made, 3], squares[made, 4] = state[LEFT], state[LOW]
+            squares[made, 5], squares[made, 6] = state[WIDE], state[HIGH]
+            made += 1
+        else:
+            right = False
+    state[AT] = at
+    return (ENDED if right else OTHER), made, put
+
+
+def read_stream(path: Path) -> Stream | None:
+    """The rectangles and placements of a file, None where it holds anything else."""
+    raw = path.read_bytes()
+    unit, at = unit_of(raw)
+    if unit is None or any(raw[at : at + TABLES]):
+        return None
+    state = np.full(13, -1, np.int64)
+    state[[RELATIVE, X, Y, LEFT, LOW, NAMES]], state[AT] = 0, at + TABLES
+    data = np.frombuffer(raw, np.uint8)
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    while (stop := read_part(data, state, found)) == BLOCK:
+        inner, after = inflated(raw, int(state[AT]))
+        if inner is None:
+            return None
+        state[AT] = 0
+        if read_part(np.frombuffer(inner, np.uint8), state, found) != ENDED:
+            return None
+        if state[AT] != len(inner):
+            return None
+        state[AT] = after
+    if stop == OTHER or state[AT] + 256 != len(raw):
+        return None
+    scale = np.array([1, 1, 1, unit, unit, unit, unit])
+    squares, placements = (np.concatenate(each) for each in zip(*found, strict=True))
+    known = min(int(state[NAMES]), LIMIT)
+    if max(squares[:, 0].max(initial=0), placements[:, :2].max(initial=0)) >= known:
+        return None
+    if np.abs(squares).max(initial=0) > LIMIT or np.abs(placements).max(initial=0) > LIMIT:
+        return None
+    return Stream(squares * scale, placements * scale[1:5])
+
+
+def read_part(data: np.ndarray, state: np.ndarray, found: list) -> int:
+    """Scan so far as it goes, and keep what was found."""
+    most = (len(data) - int(state[AT])) // 2 + 1  # a record takes two bytes or more
+    squares, placements = np.empty((most, 7), np.int64), np.empty((most, 4), np.int64)
+    stop, made, put = scan(data, state, squares, placements)
+    found.append((squares[:made], placements[:put]))
+    return stop
+
+
+def unit_of(raw: bytes) -> tuple[int | None, int]:
+    """The unit of lengths in nm, None where it is no whole number, and where the tables follow."""
+    at = len(MAGIC)
+    if raw[:at] != MAGIC or len(raw) < at + TABLES + 3 or raw[at] not in (0, 4):
+        return None, at
+    data, over = np.frombuffer(raw[: at + 40], np.uint8), 1
+    kind = raw[at]
+    steps, at = number(data, at + 1)
+    if kind == 4:
+        over, at = number(data, at)
+    if steps <= 0 or over <= 0 or 1000 * over % steps:
+        return None, at
+    return 1000 * over // steps, at
+
+
+def inflated(raw: bytes, at: int) -> tuple[bytes | None, int]:
+    """A compressed record's content, None where it is damaged, and where the next record is."""
+    data = np.frombuffer(raw, np.uint8)
+    size, after = number(data, at + 2)
+    packed, after = number(data, after)
+    if raw[at + 1 : at + 2] != b"\0" or size < 0 or not 0 <= packed <= len(raw) - after:
+        return None, after
+    opened = zlib.decompressobj(-15)
+    try:
+        inner = opened.decompress(raw[after : after + packed], size + 1)
+    except zlib.error:
+        return None, after
+    whole = len(inner) == size and opened.eof and not opened.unused_data
+    return (inner if whole else None), after + packed
