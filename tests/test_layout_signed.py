@@ -10,7 +10,7 @@ from intaglio.layout.signed import column_middle, row_bottom, signed_array, sign
 from intaglio.verify.extract import Terminal, extract
 from intaglio.verify.rules import BY_CONSTRUCTION, regions, violations
 
-ROWS = 10  # of both widths more than a band has
+ROWS = 12  # of both widths more than a band has
 WEIGHTS = 70  # more columns than stand between two straps
 
 

@@ -36,7 +36,7 @@ def code_lengths(counts: list[int], limit: int) -> list[int]:
         for symbol in used:
             lengths[symbol] = 1
         return lengths
-    heap = [(counts[symbol], symbol, (symbol,)) for symbol in used]
+    heap: list[tuple[int, int, tuple[int, ...]]] = [(counts[each], each, (each,)) for each in used]
     heapq.heapify(heap)
     while len(heap) > 1:
         (low, _, one), (high, tie, other) = heapq.heappop(heap), heapq.heappop(heap)

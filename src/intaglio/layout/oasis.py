@@ -132,10 +132,13 @@ def cells_of(contacts: Contacts) -> tuple[int, list[int], np.ndarray]:
 def definitions(
     cell: str, contacts: Contacts, stack: int, used: list[int], layer: tuple[int, int]
 ) -> Iterator[bytes]:
-    """The cells' names, the last of them ``cell``'s, and the contacts in each but the last."""
+    """The cells' names, the last of them ``cell``'s, and the contacts in each but the last.
+
+    A name says how many lines there are and which of them have a contact.
+    """
     split = [[each % contacts.lines, each // contacts.lines][:stack] for each in used]
     for codes in split:
-        yield bytes([NAME]) + text("_".join(["code", *map(str, codes)]))
+        yield bytes([NAME]) + text("_".join(["code", *map(str, [contacts.lines, *codes])]))
     yield bytes([NAME]) + text(cell)
     square = unsigned(layer[0]) + unsigned(layer[1]) + unsigned(contacts.side)
     for number, codes in enumerate(split):

@@ -174,7 +174,7 @@ def unit_of(raw: bytes) -> tuple[int | None, int]:
         over, at = number(data, at)
     if steps <= 0 or over <= 0 or 1000 * over % steps:
         return None, at
-    return 1000 * over // steps, at
+    return int(1000 * over // steps), int(at)
 
 
 def inflated(raw: bytes, at: int) -> tuple[bytes | None, int]:
@@ -186,8 +186,8 @@ def inflated(raw: bytes, at: int) -> tuple[bytes | None, int]:
         return None, after
     opened = zlib.decompressobj(-15)
     try:
-        inner = opened.decompress(raw[after : after + packed], size + 1)
+        inner = opened.decompress(raw[after : after + packed], int(size) + 1)
     except zlib.error:
         return None, after
     whole = len(inner) == size and opened.eof and not opened.unused_data
-    return (inner if whole else None), after + packed
+    return (inner if whole else None), int(after + packed)
