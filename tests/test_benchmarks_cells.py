@@ -52,6 +52,17 @@ def test_more_rows_take_less_area_and_more_cycles(cells):
     assert many.cycles == 4 * few.cycles
 
 
+def test_few_rows_are_not_for_decode(cells):
+    """At the bundled model's rows a multiplexer and latches for every column are too much."""
+    for bits in (3, 4):
+        few = {cell: cells.weight_um2(cell, cells.plan(bits, 128, 128, 8)) for cell in cells.CHOICE}
+        many = {
+            cell: cells.weight_um2(cell, cells.plan(bits, 4096, 4096, 256)) for cell in cells.CHOICE
+        }
+        assert min(few, key=few.__getitem__) == "select"
+        assert many["decode"] / many["select"] < few["decode"] / few["select"]
+
+
 def test_the_table_as_a_page_shows_it(cells, rows):
     lines = cells.markdown(list(rows.values())).splitlines()
     assert len(lines) == 2 + len(CELLS)
