@@ -1,8 +1,8 @@
 """Masks at scale: contacts a second, bits of file per code, memory, reading back; of random codes.
 
-``python benchmarks/masks.py [MILLIONS] [COLUMNS]``: engraves so many million 3-bit codes tile by
-tile, each of 40 rows by COLUMNS columns (default: the widest tile) and up to 2 mm high, by one
-process and by one per processor, and reads the first tiles back.
+``python benchmarks/masks.py [MILLIONS] [COLUMNS]``: engraves so many million 3-bit codes file by
+file, of as many tiles as share one, each of 40 rows by COLUMNS columns (default: the widest tile),
+by one process and by one per processor, and reads the first files back.
 """
 
 import math
@@ -15,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from intaglio.layout.die import file_name, pool, write_base, write_tile
+from intaglio.layout.die import FILE_ROWS, array_entry, pool, write_base, write_tiles
 from intaglio.layout.fabric import TILE_COLUMNS, Array, Tile, tiles
-from intaglio.layout.geometry import geometry
 from intaglio.layout.rules import rules
 from intaglio.twin.engine import processors
-from intaglio.verify.mask.read import read_tile
+from intaglio.verify.mask.read import read_file, read_tile
 from intaglio.verify.mask.shapes import find_crossings, read_cells, read_layers
 
 BITS, ROWS = 3, 40
@@ -39,61 +38,55 @@ class Run:
     size: int
 
 
-def one_tile(columns: int) -> Tile:
-    """The tile that is written again and again."""
-    r = rules("sky130")
-    lanes = max(2_000_000 // geometry(1 << BITS, r).lane(ROWS), 1)
-    (tile,) = tiles(Array("random", BITS, ROWS, lanes, min(columns, TILE_COLUMNS)), r)
-    return tile
+def an_array(columns: int) -> Array:
+    """An array whose tiles fill one file."""
+    return Array("random", BITS, ROWS, FILE_ROWS // ROWS, min(columns, TILE_COLUMNS))
 
 
-def numbered(tile: Tile, number: int) -> Tile:
-    """The same under another name."""
-    return replace(tile, array=replace(tile.array, name=f"random{number}"))
+def tiles_of(array: Array, number: int) -> list[Tile]:
+    """Its tiles under a name of their own."""
+    return [*tiles(replace(array, name=f"random{number}"), rules("sky130"))]
 
 
-def codes_of(tile: Tile, number: int) -> np.ndarray:
-    """The random codes of one tile."""
-    array = tile.array
+def codes_of(array: Array, number: int) -> np.ndarray:
+    """The random codes of one file."""
     shape = (array.rows, array.lanes, array.columns)
     return np.random.default_rng(number).integers(0, 1 << BITS, shape, dtype=np.uint8)
 
 
-def write(tile: Tile, count: int, jobs: int, folder: Path) -> Run:
-    """Write so many tiles."""
+def write(array: Array, count: int, jobs: int, folder: Path) -> Run:
+    """Write so many files."""
     processor, started = 0.0, time.monotonic()
     with pool(jobs) as submit:
         for number in range(count):
-            padded = tile.codes(codes_of(tile, number))
+            made, codes = tiles_of(array, number), codes_of(array, number)
             before = time.process_time()
-            submit(write_tile, folder, numbered(tile, number), padded)
+            submit(write_tiles, folder, made, [tile.codes(codes) for tile in made])
             processor += time.process_time() - before
     seconds = time.monotonic() - started
     size = sum(path.stat().st_size for path in folder.iterdir())
-    return Run(count * tile.array.cells, seconds, processor, size)
+    return Run(count * array.cells, seconds, processor, size)
 
 
-def read(tile: Tile, count: int, folder: Path) -> tuple[float, float]:
-    """Read tiles back and compare; contacts a second of processor time, seconds of the base."""
-    write_base([tile], folder / "base.oas", rules("sky130"))
+def read(array: Array, count: int, folder: Path) -> tuple[float, float]:
+    """Read files back and compare; contacts a second of processor time, seconds of the base."""
+    write_base(tiles_of(array, 0)[:1], folder / "base.oas", rules("sky130"))
     started = time.process_time()
     layers = read_layers("sky130", "mcon")
-    (base,) = [cell for cell in read_cells(folder / "base.oas") if cell.name == tile.base]
-    where = find_crossings(base, layers, 1 << BITS)
+    base = {cell.name: cell for cell in read_cells(folder / "base.oas")}
+    where = find_crossings(base[tiles_of(array, 0)[0].base], layers, 1 << BITS)
     once = time.process_time() - started
-    sheet = {"name": "random", "rows": tile.array.rows}
-    part = {
-        "base": tile.base, "lane": 0, "lanes": tile.lanes, "column": 0, "columns": tile.columns,
-    }  # fmt: skip
     seconds = 0.0
     for number in range(count):
-        codes = codes_of(tile, number)
-        found = np.full_like(codes, 255)
+        codes, entry = codes_of(array, number), array_entry(tiles_of(array, number))
+        found, path = np.full_like(codes, 255), folder / entry["tiles"][0]["file"]
         started = time.process_time()
-        read_tile(folder / file_name(numbered(tile, number)), sheet, part, where, layers, found)
+        corners = read_file(path, entry["tiles"], layers)
+        for tile in entry["tiles"]:
+            read_tile(path, entry, tile, where, layers, corners[tile["cell"]], found)
         seconds += time.process_time() - started
         assert np.array_equal(found, codes)
-    return count * tile.array.cells / seconds, once
+    return count * array.cells / seconds, once
 
 
 def peak(who: int) -> float:
@@ -103,17 +96,20 @@ def peak(who: int) -> float:
 
 def main(millions: float, columns: int) -> None:
     """Measure and print."""
-    tile = one_tile(columns)
-    count = max(math.ceil(millions * 1e6 / tile.array.cells), 1)
+    array = an_array(columns)
+    count = max(math.ceil(millions * 1e6 / array.cells), 1)
     with tempfile.TemporaryDirectory() as folder:
-        one = write(tile, count, 1, Path(folder))
+        one = write(array, count, 1, Path(folder))
         held = peak(resource.RUSAGE_SELF)
-        back, once = read(tile, min(count, max(READ // tile.array.cells, 1)), Path(folder))
+        back, once = read(array, min(count, max(READ // array.cells, 1)), Path(folder))
     jobs = processors()
     with tempfile.TemporaryDirectory() as folder:
-        many = write(tile, count, jobs, Path(folder))
+        many = write(array, count, jobs, Path(folder))
     rate, bits = one.codes / one.processor, one.size * 8 / one.codes
-    print(f"{one.codes:,} codes in {count} tiles of {tile.columns} columns, {one.size:,} bytes")
+    print(
+        f"{one.codes:,} codes in {count} files of {array.lanes} tiles of {array.columns} columns, "
+        f"{one.size:,} bytes"
+    )
     print(f"written  {rate / 1e6:.1f} M contacts/s of processor time, {bits:.2f} bits per code")
     print(f"entropy  {BITS:.2f} bits per code")
     print(f"memory   {held:.0f} MiB at most, numpy and gdstk included")

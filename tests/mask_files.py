@@ -34,9 +34,9 @@ def open_cell(path: Path, start: str = "") -> tuple[gdstk.Library, gdstk.Cell]:
     raise AssertionError(f"{path} has no cell {start}")
 
 
-def read_corners(path: Path) -> np.ndarray:
-    """Lower left corner of every contact of a file, nm, by gdstk alone."""
-    (cell,) = gdstk.read_oas(path).top_level()
+def read_corners(path: Path, name: str = "codes") -> np.ndarray:
+    """Lower left corner of every contact of a cell of a file, nm, by gdstk alone."""
+    (cell,) = (cell for cell in gdstk.read_oas(path).top_level() if cell.name == name)
     assert isinstance(cell, gdstk.Cell)
     found = []
     for polygon in cell.flatten().polygons:
@@ -47,10 +47,19 @@ def read_corners(path: Path) -> np.ndarray:
     return np.rint(np.array(found) * 1000).astype(np.int64)
 
 
-def write_corners(path: Path, corners: np.ndarray) -> None:
-    """A file of contacts at these corners, by gdstk."""
+def write_corners(path: Path, corners: np.ndarray, name: str = "codes") -> None:
+    """A file of contacts at these corners, by gdstk; its other tiles' stay as they are."""
     library = gdstk.Library("contacts", unit=1e-6, precision=1e-9)
-    cell = library.new_cell("codes")
+    if path.is_file():
+        library = gdstk.read_oas(path)
+        for cell in library.top_level():
+            if cell.name == name:
+                library.remove(cell)
+        used = {each.cell_name for cell in library.top_level() for each in cell.references}
+        for cell in library.cells:
+            if cell.name.startswith("code_") and cell.name not in used:
+                library.remove(cell)
+    cell = library.new_cell(name)
     for x, y in corners.tolist():
         ends = (x / 1000, y / 1000), ((x + SIDE) / 1000, (y + SIDE) / 1000)
         cell.add(gdstk.rectangle(*ends, layer=LAYER[0], datatype=LAYER[1]))
@@ -59,8 +68,8 @@ def write_corners(path: Path, corners: np.ndarray) -> None:
 
 def write_tile(tile: Tile, codes: np.ndarray, path: Path) -> None:
     """Write a tile's contacts."""
-    pieces = write_contacts("codes", contacts(tile, tile.codes(codes), RULES), LAYER, RULES.grid)
-    path.write_bytes(b"".join(pieces))
+    made = {"codes": contacts(tile, tile.codes(codes), RULES)}
+    path.write_bytes(b"".join(write_contacts(made, LAYER, RULES.grid)))
 
 
 def random_codes(array: Array, seed: int = 0) -> np.ndarray:

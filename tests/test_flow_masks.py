@@ -120,9 +120,9 @@ def test_a_chip_comes_back_from_its_masks_and_tokenizer_alone(home):
 def test_a_changed_contact_is_found_against_the_package(home):
     assert read_chip(home / "chip", against=home / "chip").against == []
     path = home / "chip" / "masks" / "head.0.0.oas"
-    corners = read_corners(path)
+    corners = read_corners(path, "head.0.0")
     corners[np.lexsort(corners.T[::-1])[0], 1] += 370  # the leftmost, lowest: one line up
-    write_corners(path, corners)
+    write_corners(path, corners, "head.0.0")
     copied = home / "masks"
     shutil.copytree(home / "chip" / "masks", copied)
     shutil.rmtree(home / "chip" / "masks")

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mask_files import LAYER, RULES, SIDE, random_codes, read_corners, write_tile
 
-from intaglio.layout.die import write_base
-from intaglio.layout.fabric import Array, Tile, tiles
+from intaglio.layout.die import write_base, write_tiles
+from intaglio.layout.fabric import Array, Tile, contacts, tiles
 from intaglio.layout.geometry import geometry
 from intaglio.layout.oasis import Contacts, write_contacts
 from intaglio.verify.mask.shapes import read_contacts, read_layers
@@ -72,9 +72,9 @@ def test_every_reader_finds_the_contacts_of_any_codes(
     x, y = made.left + made.slots * made.column, made.bottoms[:, None] + codes.astype(int) * 370
     expected = sorted(zip(np.tile(x, len(codes)).tolist(), y.reshape(-1).tolist(), strict=True))
     path = tmp_path_factory.mktemp("any") / "q.oas"
-    path.write_bytes(b"".join(write_contacts("codes", made, LAYER, RULES.grid)))
+    path.write_bytes(b"".join(write_contacts({"codes": made}, LAYER, RULES.grid)))
     layers = read_layers("sky130", "mcon")
-    assert sorted(map(tuple, read_contacts(path, layers).tolist())) == expected
+    assert sorted(map(tuple, read_contacts(path, layers)["codes"].tolist())) == expected
     assert sorted(map(tuple, read_corners(path).tolist())) == expected
     layout = kdb.Layout()
     layout.read(str(path))
@@ -92,11 +92,36 @@ def iterated(shapes):
         shapes.next()
 
 
+def test_tiles_of_a_file_are_each_a_cell(tmp_path):
+    array = Array("q", 3, 6, 5, 140)
+    made = [*tiles(array, RULES)]
+    codes = [tile.codes(random_codes(array)) for tile in made]
+    write_tiles(tmp_path, made, codes)
+    (path,) = tmp_path.iterdir()
+    found = read_contacts(path, read_layers("sky130", "mcon"))
+    assert [*found] == [tile.name for tile in made]
+    for tile in made:
+        expected = expected_corners(tile, random_codes(array))
+        assert set(map(tuple, found[tile.name].tolist())) == expected
+        assert set(map(tuple, read_corners(path, tile.name).tolist())) == expected
+
+
+def test_tiles_that_differ_share_no_file():
+    one, other = (
+        contacts(tile, tile.codes(random_codes(tile.array)), RULES)
+        for array in (Array("q", 3, 4, 1, 12), Array("q", 3, 4, 1, 16))
+        for tile in tiles(array, RULES)
+    )
+    with pytest.raises(ValueError, match="must be equal but for their codes"):
+        list(write_contacts({"one": one, "other": other}, LAYER, RULES.grid))
+
+
 def test_a_code_takes_no_more_bits_of_file_than_was_aimed_at(tmp_path):
-    array = Array("q", 3, 40, 12, 576)
-    (tile,) = tiles(array, RULES)
-    write_tile(tile, random_codes(array), tmp_path / "q.oas")
-    assert (tmp_path / "q.oas").stat().st_size * 8 / array.cells <= 4.5
+    array = Array("q", 3, 40, 16, 576)
+    made = [*tiles(array, RULES)]
+    write_tiles(tmp_path, made, [tile.codes(random_codes(array)) for tile in made])
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_size * 8 / array.cells <= 4.5
 
 
 def test_tiles_cover_an_array_once():

@@ -5,11 +5,11 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mask_files import RULES, random_codes, write_tile
+from mask_files import RULES, random_codes
 
 from intaglio.layout import fabric
 from intaglio.layout.assembly import DIE, assemble, write_assembly
-from intaglio.layout.die import file_name
+from intaglio.layout.die import by_file, write_tiles
 from intaglio.layout.die_picture import die_picture
 from intaglio.layout.fabric import Array
 from intaglio.layout.floorplan import Floorplan, floorplan
@@ -79,8 +79,8 @@ def assembled(array: Array, folder, closer: int = 0):
         patch.setattr(fabric, "TILE_COLUMNS", 8)
         found = planned([array])
     codes = random_codes(array)
-    for place in found.places:
-        write_tile(place.tile, codes, folder / file_name(place.tile))
+    for same in by_file([place.tile for place in found.places]):
+        write_tiles(folder, same, [tile.codes(codes) for tile in same])
     places = list(found.places)
     if closer:
         last = places[-1]

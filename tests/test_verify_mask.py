@@ -89,15 +89,21 @@ def contact_of(masks: Path, cell: tuple[str, int, int, int]) -> tuple[Path, np.n
     """A cell's file, the contacts in it, the number of its own, and that one's code."""
     name, row, lane, column = cell
     f = FABRICS[name]
-    g, path = geometry(1 << f.bits, RULES), masks / f"{name}.{lane}.0.oas"
-    corners = read_corners(path)
     array = Array(name, f.bits, f.rows + f.extra_rows, f.lanes, f.outputs)
-    left = next(tiles(array, RULES)).drivers(RULES).end
+    tile = [*tiles(array, RULES)][lane]
+    g, path = geometry(1 << f.bits, RULES), masks / die.file_name(tile)
+    corners = read_corners(path, tile.name)
+    left = tile.drivers(RULES).end
     x = left + g.slot(column) * g.column + (g.column - g.contact) // 2
     y = g.bottom(row) + g.first - g.contact // 2
     inside = (corners[:, 0] == x) & (corners[:, 1] >= y) & (corners[:, 1] < y + g.lines * g.line)
     (index,) = np.flatnonzero(inside)
     return path, corners, int(index), int((corners[index, 1] - y) // g.line)
+
+
+def tile_of(cell: tuple[str, int, int, int]) -> str:
+    """The name of a cell's tile."""
+    return f"{cell[0]}.{cell[2]}.0"
 
 
 def named(cell: tuple[str, int, int, int]) -> str:
@@ -117,7 +123,7 @@ def test_a_damaged_contact_is_named_by_its_cell(masks, tmp_path_factory, cell, k
         corners = np.concatenate([corners, corners[index : index + 1] + np.array([0, step])])
     else:
         corners[index] += (RULES.grid, 0) if kind == "sideways" else (0, g.line // 2)
-    write_corners(path, corners)
+    write_corners(path, corners, tile_of(cell))
     what = "has more than one contact" if kind == "doubled" else "has no contact"
     with pytest.raises(Mismatch, match=named(cell) + what):
         read_masks(folder)
@@ -133,7 +139,7 @@ def test_a_contact_on_another_line_is_named(masks, tmp_path_factory, cell, code)
     fabric = FABRICS[name]
     g, code = geometry(1 << fabric.bits, RULES), code % (1 << fabric.bits)
     corners[index, 1] += (code - before) * g.line
-    write_corners(path, corners)
+    write_corners(path, corners, tile_of(cell))
     if code == before:
         assert read_masks(folder).model.hash() == MODEL.hash()
         return
@@ -154,8 +160,9 @@ def test_a_contact_on_another_line_is_named(masks, tmp_path_factory, cell, code)
 
 def test_a_stray_contact_is_told(copy):
     path = copy / "layers.0.q.0.0.oas"
-    corners = read_corners(path)
-    write_corners(path, np.concatenate([corners, corners[:1] + np.array([0, -250])]))
+    corners = read_corners(path, "layers.0.q.0.0")
+    more = np.concatenate([corners, corners[:1] + np.array([0, -250])])
+    write_corners(path, more, "layers.0.q.0.0")
     with pytest.raises(
         Mismatch, match=r"is on no crossing; the cell nearest to it is layers\.0\.q"
     ):

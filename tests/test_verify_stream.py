@@ -27,7 +27,7 @@ def test_it_reads_what_gdstk_reads(path):
     found = read_stream(path)
     assert found is not None
     assert len(found.placements) == 2 * 152
-    got = sorted(map(tuple, read_contacts(path, LAYERS).tolist()))
+    got = sorted(map(tuple, read_contacts(path, LAYERS)["codes"].tolist()))
     assert got == sorted(map(tuple, read_corners(path).tolist()))
 
 
@@ -69,5 +69,5 @@ def test_what_is_not_plain_is_not_read(tmp_path, add):
 def test_files_of_other_writers_come_back_the_same(tmp_path):
     corners = np.random.default_rng(0).integers(0, 99999, (50, 2)) * 5
     write_corners(tmp_path / "q.oas", corners)
-    got = read_contacts(tmp_path / "q.oas", LAYERS)
+    got = read_contacts(tmp_path / "q.oas", LAYERS)["codes"]
     assert sorted(map(tuple, got.tolist())) == sorted(map(tuple, corners.tolist()))

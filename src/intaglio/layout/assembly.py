@@ -1,6 +1,6 @@
 """The assembled die: base cells and programmable layer of every tile in its place."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import gdstk
@@ -19,13 +19,24 @@ SUFFIXES = (".oas", ".gds")
 
 def programmable(
     places: Iterable[Place], masks: Path
-) -> Iterator[tuple[gdstk.Cell, gdstk.Reference]]:
-    """Every tile's contacts, from its file in ``masks``, and where they stand."""
+) -> tuple[list[gdstk.Cell], list[gdstk.Reference]]:
+    """Every tile's contacts, from its file in ``masks``, with the cells of codes that tiles share,
+    and where they stand."""
+    read: dict[str, dict[str, gdstk.Cell]] = {}
+    codes: dict[str, gdstk.Cell] = {}
+    tiles, found = [], []
     for place in places:
-        (cell,) = gdstk.read_oas(masks / file_name(place.tile)).cells
-        assert isinstance(cell, gdstk.Cell)
+        name = file_name(place.tile)
+        if name not in read:
+            cells = gdstk.read_oas(masks / name).cells
+            read[name] = {cell.name: cell for cell in cells if isinstance(cell, gdstk.Cell)}
+        cell = read[name][place.tile.name]
+        for reference in cell.references:  # equal names are equal cells
+            reference.cell = codes.setdefault(reference.cell_name, read[name][reference.cell_name])
         cell.name = f"codes.{place.tile.name}"
-        yield cell, gdstk.Reference(cell, (place.x * UM, place.y * UM))
+        tiles.append(cell)
+        found.append(gdstk.Reference(cell, (place.x * UM, place.y * UM)))
+    return [*codes.values(), *tiles], found
 
 
 def assemble(places: Iterable[Place], masks: Path, r: Rules, base: bool = True) -> gdstk.Library:
@@ -41,9 +52,9 @@ def assemble(places: Iterable[Place], masks: Path, r: Rules, base: bool = True) 
         for place in placed:
             at = place.x * UM, place.y * UM
             top.add(gdstk.Reference(cells[place.tile.base], at))
-    for cell, reference in programmable(placed, masks):
-        library.add(cell)
-        top.add(reference)
+    cells, references = programmable(placed, masks)
+    library.add(*cells)
+    top.add(*references)
     return library
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 END, FIRST_LENGTH = 256, 257
 LENGTHS, DISTANCES = 286, 30
+LEAST = 3  # bytes of a copy
 LONGEST = 18  # that a copy may be: longer ones would need more than one extra bit
 WINDOW = 32768
 LIMIT, HEADER_LIMIT = 15, 7  # bits of a code

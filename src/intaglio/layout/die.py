@@ -24,8 +24,9 @@ from intaglio.layout.tile import base_cells
 from intaglio.plan.chip import ChipPlan
 
 FORMAT = 1
-BASE, SHEET, CODES = "base.oas", "die.json", "codes"
+BASE, SHEET = "base.oas", "die.json"
 PROCESS = "sky130"
+FILE_ROWS = 640  # of tiles that share a file: the more, the fewer bits a code takes
 PARALLEL = 30_000_000  # codes below which processes cost more time to start than they save
 WAITING = 2  # tiles per process whose codes are held in memory
 
@@ -64,13 +65,13 @@ def engrave(
     total = sum(each[0].array.cells for each in cut.values())
     write_base([tile for each in cut.values() for tile in each], folder / BASE, r)
     (folder / SHEET).write_text(sheet(plan, made, cut, r), "utf-8")
-    write = partial(write_tile, folder)
+    write = partial(write_tiles, folder)
     jobs = jobs if total >= PARALLEL else 1
     done = 0
     with pool(jobs) as submit:
         for array, codes in contents(model, plan, made):
-            for tile in cut[array.name]:
-                submit(write, tile, tile.codes(codes))
+            for same in by_file(cut[array.name]):
+                submit(write, same, [tile.codes(codes) for tile in same])
             done += array.cells
             if progress:
                 progress(done / total, array.name)
@@ -99,12 +100,20 @@ def tile_codes(model: IntModel, plan: ChipPlan, wanted: str) -> tuple[Tile, np.n
     raise AssertionError(wanted)
 
 
-def write_tile(folder: Path, tile: Tile, padded: np.ndarray) -> None:
-    """Write a tile's programmable layer. ``padded``: see :meth:`Tile.codes`."""
+def by_file(made: list[Tile]) -> list[list[Tile]]:
+    """Tiles of an array, those of a file together."""
+    found: dict[str, list[Tile]] = {}
+    for tile in made:
+        found.setdefault(file_name(tile), []).append(tile)
+    return [*found.values()]
+
+
+def write_tiles(folder: Path, made: list[Tile], padded: list[np.ndarray]) -> None:
+    """Write the programmable layer of the tiles of a file. ``padded``: see :meth:`Tile.codes`."""
     r = rules(PROCESS)
-    with (folder / file_name(tile)).open("xb") as stream:
-        made = contacts(tile, padded, r)
-        stream.writelines(write_contacts(CODES, made, r.layers[r.programmable], r.grid))
+    cells = {tile.name: contacts(tile, codes, r) for tile, codes in zip(made, padded, strict=True)}
+    with (folder / file_name(made[0])).open("xb") as stream:
+        stream.writelines(write_contacts(cells, r.layers[r.programmable], r.grid))
 
 
 def measured(
@@ -154,8 +163,9 @@ def pool(jobs: int) -> Iterator[Callable[..., None]]:
 
 
 def file_name(tile: Tile) -> str:
-    """The file of a tile's programmable layer."""
-    return f"{tile.name}.oas"
+    """The file of a tile's programmable layer; it shares it with those on the lanes beside it."""
+    lanes = max(FILE_ROWS // tile.drawn_rows, 1)
+    return f"{tile.array.name}.{tile.lane // lanes * lanes}.{tile.column}.oas"
 
 
 def write_base(made: list[Tile], path: Path, r: Rules) -> None:
@@ -184,7 +194,7 @@ def array_entry(parts: list[Tile]) -> dict[str, Any]:
         **asdict(parts[0].array),
         "tiles": [
             {
-                "file": file_name(tile), "base": tile.base, "lane": tile.lane,
+                "file": file_name(tile), "cell": tile.name, "base": tile.base, "lane": tile.lane,
                 "lanes": tile.lanes, "column": tile.column, "columns": tile.columns,
             }
             for tile in parts

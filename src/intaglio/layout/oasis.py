@@ -9,13 +9,13 @@ columns that stood like this before, are copies of the compressed stream (CBLOCK
 model."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
-from intaglio.layout.deflate import LONGEST, WINDOW, Tokens, deflate
+from intaglio.layout.deflate import LEAST, LONGEST, WINDOW, Tokens, deflate
 
 MAGIC = b"%SEMI-OASIS\r\n"
 START, END, NAME, CELL, RELATIVE, PLACEMENT, RECTANGLE, CBLOCK = 1, 2, 3, 13, 16, 17, 20, 34
@@ -25,6 +25,7 @@ NEXT, NEXT_ROW = bytes([PLACEMENT, 0xE0]), bytes([PLACEMENT, 0xF0])  # cell numb
 END_BYTES = 256
 NUMBERS = 128  # of cells, in one byte
 BLOCK_PLACES = 1 << 18
+ALIKE = ("bottoms", "left", "slots", "column", "line", "lines", "side")  # of a file's tiles
 KEYS = 1 << 16  # that sort fast
 
 
@@ -85,23 +86,40 @@ def units(unit: int) -> bytes:
 
 
 def write_contacts(
-    cell: str, contacts: Contacts, layer: tuple[int, int], grid: int
+    tiles: Mapping[str, Contacts], layer: tuple[int, int], grid: int
 ) -> Iterator[bytes]:
-    """An OASIS file of one cell with nothing but the contacts below it, piece by piece.
+    """An OASIS file of one cell for each of some equal tiles, by its name, with nothing but its
+    contacts below it, piece by piece.
 
     ``grid``: nm that divide every length. The file's unit is the longest length that does: the
     shorter its numbers, the more columns are within reach of a copy.
     """
-    unit, made = in_units(contacts, grid)
+    unit, made = in_units(joined([*tiles.values()]), grid)
     stack, used, numbers = cells_of(made)
     yield MAGIC + bytes([START]) + text("1.0") + units(unit) + bytes(13)
-    yield cblock(b"".join(definitions(cell, made, stack, used, layer)))
-    yield bytes([CELL]) + unsigned(len(used))
+    yield cblock(b"".join(definitions([*tiles], made, stack, used, layer)))
     steps = np.diff(made.slots, prepend=made.slots[-1]) * made.column
     places = Places(numbers, made.bottoms[::stack], steps)
-    yield from blocks(places, made.left + int(made.slots[0]) * made.column)
+    left = made.left + int(made.slots[0]) * made.column
+    yield from blocks(places, left, len(numbers) // len(tiles), len(used))
     padding = END_BYTES - 1 - 2 - 1  # record, length of the padding, validation
     yield bytes([END]) + unsigned(padding) + bytes(padding) + b"\0"
+
+
+def joined(tiles: list[Contacts]) -> Contacts:
+    """Tiles as one, their rows one after the other; each row is as far up as in its own tile."""
+    first = tiles[0]
+    for other in tiles[1:]:
+        same = other.codes.shape == first.codes.shape and all(
+            np.array_equal(getattr(other, name), getattr(first, name)) for name in ALIKE
+        )
+        if not same:
+            raise ValueError("tiles of a file must be equal but for their codes")
+    return replace(
+        first,
+        codes=np.concatenate([tile.codes for tile in tiles]),
+        bottoms=np.concatenate([tile.bottoms for tile in tiles]),
+    )
 
 
 def in_units(contacts: Contacts, grid: int) -> tuple[int, Contacts]:
@@ -130,16 +148,17 @@ def cells_of(contacts: Contacts) -> tuple[int, list[int], np.ndarray]:
 
 
 def definitions(
-    cell: str, contacts: Contacts, stack: int, used: list[int], layer: tuple[int, int]
+    names: list[str], contacts: Contacts, stack: int, used: list[int], layer: tuple[int, int]
 ) -> Iterator[bytes]:
-    """The cells' names, the last of them ``cell``'s, and the contacts in each but the last.
+    """The cells' names, the last of them ``names``, and the contacts in each but those.
 
     A name says how many lines there are and which of them have a contact.
     """
     split = [[each % contacts.lines, each // contacts.lines][:stack] for each in used]
     for codes in split:
         yield bytes([NAME]) + text("_".join(["code", *map(str, [contacts.lines, *codes])]))
-    yield bytes([NAME]) + text(cell)
+    for name in names:
+        yield bytes([NAME]) + text(name)
     square = unsigned(layer[0]) + unsigned(layer[1]) + unsigned(contacts.side)
     for number, codes in enumerate(split):
         yield bytes([CELL]) + unsigned(number)
@@ -157,37 +176,41 @@ def cblock(raw: bytes, packed: bytes = b"") -> bytes:
     return bytes([CBLOCK, 0]) + unsigned(len(raw)) + unsigned(len(packed)) + packed
 
 
-def blocks(places: Places, left: int) -> Iterator[bytes]:
-    """Compressed placements of some rows each. ``left``: of the first column."""
+def blocks(places: Places, left: int, each: int, number: int) -> Iterator[bytes]:
+    """Compressed placements of some rows each. ``left``: of the first column. ``each``: rows of a
+    tile. ``number``: of the first tile's cell."""
     rows, columns = places.cells.shape
     step = max(BLOCK_PLACES // columns, 1)
-    jumps = np.diff(places.bottoms, prepend=0).tolist()
-    first = bytes([RELATIVE]) + NEXT_ROW
-    back = [left, *[int(places.steps[0])] * (rows - 1)]
+    jumps, back = np.diff(places.bottoms, prepend=0), np.full(rows, places.steps[0])
+    jumps[::each], back[::each] = places.bottoms[::each], left  # a cell begins at 0, 0
+    heads = [signed(x) + signed(y) for x, y in zip(back.tolist(), jumps.tolist(), strict=True)]
+    leads = [NEXT_ROW] * rows
+    for tile in range(rows // each):
+        start = bytes([CELL]) + unsigned(number + tile) + bytes([RELATIVE])
+        leads[tile * each] = start + NEXT_ROW
     for start in range(0, rows, step):
         part = slice(start, start + step)
-        heads = [signed(x) + signed(y) for x, y in zip(back[part], jumps[part], strict=True)]
-        size, tokens = tokens_of(places.cells[part], places.steps, heads, first)
-        first = NEXT_ROW
+        size, tokens = tokens_of(places.cells[part], places.steps, heads[part], leads[part])
         packed = deflate(tokens)
         yield bytes([CBLOCK, 0]) + unsigned(size) + unsigned(len(packed)) + packed
 
 
 def tokens_of(
-    cells: np.ndarray, steps: np.ndarray, heads: list[bytes], first: bytes
+    cells: np.ndarray, steps: np.ndarray, heads: list[bytes], leads: list[bytes]
 ) -> tuple[int, Tokens]:
     """Rows of placements as tokens, and how many bytes they stand for.
 
     A placement counts from its cell's number to where the next one's is due: number, x, and the
-    next record's head. ``heads``: x and y of each row's first. ``first``: what comes before all.
+    next record's head. ``heads``: x and y of each row's first. ``leads``: what comes before each
+    row's first number.
     """
     rows, columns = cells.shape
-    ahead = [signed(x) for x in steps.tolist()]
-    after = [NEXT] * (columns - 1) + [NEXT_ROW]
+    ahead, first = [signed(x) for x in steps.tolist()], leads[0]
+    tails = [*leads[1:], b""]
     widths = np.empty((rows, columns), np.int64)
     widths[:] = [1 + len(x) + len(NEXT) for x in ahead]
     widths[:, 0] += np.array([len(head) for head in heads]) - len(ahead[0])
-    widths[-1, -1] -= len(NEXT)  # nothing comes after
+    widths[:, -1] += np.array([len(tail) for tail in tails]) - len(NEXT)
     inner = np.arange(columns) < columns - 1
     inner[0] = False
     usual = int(steps[1:].min(initial=1 << 30))
@@ -201,8 +224,9 @@ def tokens_of(
     copied, source = copied[at], source[at]
     apart = offsets[at] - offsets[np.maximum(at - columns, 0)]
     above = (copied == 0) & (row > 0) & (apart <= WINDOW) & (widths[row, column] <= LONGEST)
-    above &= alike(heads, row, column) & (at < len(number) - 1)
-    above &= widths[row, column] == widths[row - 1, column]
+    above &= (column > 0) | alike(heads)[row]
+    above &= (column < columns - 1) | alike(tails)[row]
+    above &= widths[row, column] > LEAST
     length = copied * width + np.where(above, widths[row, column] - 1, 0)
     distance = np.where(copied > 0, offsets[at] - offsets[source], np.where(above, apart, 0))
     plain = length == 0
@@ -215,15 +239,16 @@ def tokens_of(
     made.length[begin], made.distance[begin] = length, distance
     for each in np.flatnonzero(plain).tolist():
         j = int(column[each])
-        raw = (ahead[j] if j else heads[int(row[each])]) + after[j]
+        raw = (ahead[j] if j else heads[int(row[each])]) + (
+            tails[int(row[each])] if j == columns - 1 else NEXT
+        )
         made.literal[begin[each] + 1 : ends[each]] = list(raw[: int(times[each]) - 1])
     return int(widths.sum()) + len(first), made
 
 
-def alike(heads: list[bytes], row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Where what follows a placement's number is the same in the row before."""
-    same = np.array([False, *[one == other for one, other in pairwise(heads)]])
-    return (column > 0) | same[row]
+def alike(each: list[bytes]) -> np.ndarray:
+    """Where a row has the same as the one before."""
+    return np.array([False, *[one == other for one, other in pairwise(each)]])
 
 
 def copies(

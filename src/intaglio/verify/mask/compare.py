@@ -13,13 +13,12 @@ from intaglio.golden.model import IntModel, Matrix
 from intaglio.plan.chip import ChipPlan
 from intaglio.plan.tiling import FabricPlan
 from intaglio.quantity import read_yaml
-from intaglio.verify.mask.read import BASE, SHEET, Progress, inside, read_sheet
+from intaglio.verify.mask.read import BASE, SHEET, Progress, inside, read_file, read_sheet
 from intaglio.verify.mask.shapes import (
     AGAIN,
     UNREADABLE,
     boxes,
     read_cells,
-    read_contacts,
     read_layers,
 )
 
@@ -121,14 +120,17 @@ def compare_masks(first: Path, second: Path, progress: Progress | None = None) -
     try:
         compare_bases(first / BASE, second / BASE, sheets[0]["process"])
         layers = read_layers(sheets[0]["process"], sheets[0]["programmable"])
-        names = [tile["file"] for array in sheets[0]["arrays"] for tile in array["tiles"]]
+        tiles = [tile for array in sheets[0]["arrays"] for tile in array["tiles"]]
+        names = list(dict.fromkeys(tile["file"] for tile in tiles))
         total = changed = files = 0
         for number, name in enumerate(names):
-            both = [
-                keys_of(read_contacts(inside(place, name), layers)) for place in (first, second)
-            ]
-            odd = len(np.setxor1d(both[0], both[1]))
-            total, changed, files = total + len(both[0]), changed + odd, files + (odd > 0)
+            made = [tile for tile in tiles if tile["file"] == name]
+            one, other = (read_file(inside(place, name), made, layers) for place in (first, second))
+            odd = sum(
+                len(np.setxor1d(keys_of(one[cell]), keys_of(other[cell]))) for cell in sorted(one)
+            )
+            total += sum(map(len, one.values()))
+            changed, files = changed + odd, files + (odd > 0)
             if progress:
                 progress((number + 1) / len(names), name)
         return Compared(total, changed, len(names), files)

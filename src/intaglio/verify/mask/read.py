@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from intaglio.verify.mask.shapes import (
 )
 
 FORMAT = 1
+FILE = itemgetter("file")
 SHEET, BASE = "die.json", "base.oas"
 UNIT = 4
 """Columns are drawn in so many: those of two sense amplifiers at one end of their sum lines."""
@@ -83,14 +86,17 @@ def read_arrays(
     found: dict[str, np.ndarray] = {}
     for number, array in enumerate(sheet["arrays"]):
         codes = np.full((array["rows"], array["lanes"], array["columns"]), 255, np.uint8)
-        for tile in array["tiles"]:
-            path = inside(folder, tile["file"])
-            if tile["base"] not in cells:
-                raise BadPackage(f"{folder / BASE}: has no cell {tile['base']}", hint=AGAIN)
-            if tile["base"] not in known:
-                count = 1 << array["bits"]
-                known[tile["base"]] = find_crossings(cells[tile["base"]], layers, count)
-            read_tile(path, array, tile, known[tile["base"]], layers, codes)
+        for name, group in groupby(sorted(array["tiles"], key=FILE), FILE):
+            made, path = list(group), inside(folder, name)
+            contacts = read_file(path, made, layers)
+            for tile in made:
+                if tile["base"] not in cells:
+                    raise BadPackage(f"{folder / BASE}: has no cell {tile['base']}", hint=AGAIN)
+                if tile["base"] not in known:
+                    count = 1 << array["bits"]
+                    known[tile["base"]] = find_crossings(cells[tile["base"]], layers, count)
+                where = known[tile["base"]]
+                read_tile(path, array, tile, where, layers, contacts[tile["cell"]], codes)
         if (codes == 255).any():
             raise BadPackage(f"{folder / SHEET}: {array['name']}: its tiles do not cover it")
         found[array["name"]] = codes
@@ -106,15 +112,24 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
+def read_file(path: Path, made: list[dict[str, Any]], layers: Layers) -> dict[str, np.ndarray]:
+    """The contacts of the tiles of a file, which must hold no other, by their cells."""
+    contacts = read_contacts(path, layers)
+    if odd := sorted({*contacts} ^ {tile["cell"] for tile in made}):
+        raise BadPackage(f"{path}: must hold one cell for each of its tiles: {odd[0]}", hint=AGAIN)
+    return contacts
+
+
 def read_tile(
     path: Path,
     array: dict[str, Any],
     tile: dict[str, Any],
     where: Crossings,
     layers: Layers,
+    corners: np.ndarray,
     codes: np.ndarray,
 ) -> None:
-    """Read a tile's contacts into its part of an array's ``codes``."""
+    """Read a tile's contacts, by their ``corners``, into its part of an array's ``codes``."""
     rows = array["rows"] + array["rows"] % 2
     columns = -(-tile["columns"] // UNIT) * UNIT
     if where.stubs.shape[:2] != (tile["lanes"] * rows, columns):
@@ -122,7 +137,6 @@ def read_tile(
             f"{path}: {tile['base']} must have {tile['lanes'] * rows} rows of {columns} columns, "
             f"not {where.stubs.shape[0]} of {where.stubs.shape[1]}", hint=AGAIN,
         )  # fmt: skip
-    corners = read_contacts(path, layers)
     row, column, code = locate(corners, where, layers.contact)
 
     def named(at_row: int, at_column: int) -> str:

@@ -151,8 +151,9 @@ def find_crossings(cell: gdstk.Cell, layers: Layers, count: int) -> Crossings:
     return Crossings(columns, lines[:, [1, 3]], stubs, first, count)
 
 
-def read_contacts(path: Path, layers: Layers) -> np.ndarray:
-    """Every contact of a tile's file, by its lower left corner: int64 [contacts, 2], nm."""
+def read_contacts(path: Path, layers: Layers) -> dict[str, np.ndarray]:
+    """Every contact of a file of tiles, by its lower left corner: int64 [contacts, 2], nm, of every
+    cell that no other refers to, by its name."""
     found = read_stream(path) if path.is_file() else None
     if found is not None:
         corners = stream_contacts(found, layers)
@@ -161,35 +162,42 @@ def read_contacts(path: Path, layers: Layers) -> np.ndarray:
     cells = read_cells(path)
     below = {name for cell in cells for name in names_below(cell)}
     tops = [cell for cell in cells if cell.name not in below]
-    if len(tops) != 1 or any(cell.paths or cell.labels for cell in cells):
-        raise BadPackage(f"{path}: must hold one cell of contacts and nothing else", hint=AGAIN)
+    if any(cell.paths or cell.labels for cell in cells):
+        raise BadPackage(f"{path}: must hold cells of contacts and nothing else", hint=AGAIN)
     try:
         inner = {cell.name: squares(path, cell, layers) for cell in cells}
-        if any(cell.references for cell in cells if cell is not tops[0]):
+        if any(cell.references for cell in cells if cell.name in below):
             raise ValueError("a reference below a reference")
-        return placed(tops[0], inner)
+        return {top.name: placed(top, inner) for top in tops}
     except ValueError as error:
         raise BadPackage(f"{path}: {error}", hint=AGAIN) from None
 
 
-def stream_contacts(found: Stream, layers: Layers) -> np.ndarray | None:
-    """The contacts of one cell that is placed nowhere, and of those placed in it, which place none;
-    None where a file holds anything else."""
+def stream_contacts(found: Stream, layers: Layers) -> dict[str, np.ndarray] | None:
+    """The contacts of the cells that are placed nowhere, with those of the cells placed in them,
+    which place none; None where a file holds anything else."""
     made, put = found.squares, found.placements
-    count = 1 + int(max(made[:, 0].max(initial=0), put[:, :2].max(initial=0)))
+    count = len(found.names)
     own, placing, below = (
         np.bincount(each, minlength=count) for each in (made[:, 0], put[:, 0], put[:, 1])
     )
-    (tops,) = np.nonzero((own + placing > 0) & (below == 0))
     wanted = [*layers.programmable, layers.contact, layers.contact]
-    if len(tops) != 1 or (put[:, 0] != tops).any() or (made[:, [1, 2, 5, 6]] != wanted).any():
+    if (placing[below > 0] > 0).any() or (made[:, [1, 2, 5, 6]] != wanted).any():
         return None
     made = made[np.argsort(made[:, 0], kind="stable")]
-    first, times = (np.cumsum(own) - own)[put[:, 1]], own[put[:, 1]]
-    place = np.repeat(np.arange(len(put)), times)
-    inner = np.arange(len(place)) - (np.cumsum(times) - times)[place]
-    corners = made[first[place] + inner, 3:5] + put[place, 2:4]
-    return np.concatenate([made[made[:, 0] == tops, 3:5], corners])
+    put = put[np.argsort(put[:, 0], kind="stable")]
+    first = np.cumsum(own) - own
+    ends = np.cumsum(placing)
+    corners = {}
+    for top in np.flatnonzero(below == 0).tolist():
+        mine = put[ends[top] - placing[top] : ends[top]]
+        times = own[mine[:, 1]]
+        place = np.repeat(np.arange(len(mine)), times)
+        inner = np.arange(len(place)) - (np.cumsum(times) - times)[place]
+        inside = made[first[mine[place, 1]] + inner, 3:5] + mine[place, 2:4]
+        flat = made[first[top] : first[top] + own[top], 3:5]
+        corners[found.names[top]] = np.concatenate([flat, inside])
+    return corners
 
 
 def names_below(cell: gdstk.Cell) -> list[str]:

@@ -22,9 +22,11 @@ LIMIT = 1 << 40  # of a number
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """``squares``: int64 [rectangles, 7], cell, layer, datatype, left, low, width, height;
-    ``placements``: int64 [placements, 4], cell, cell placed, x, y; lengths in nm."""
+    """``names``: of cells, by number. ``squares``: int64 [rectangles, 7], cell, layer, datatype,
+    left, low, width, height; ``placements``: int64 [placements, 4], cell, cell placed, x, y;
+    lengths in nm."""
 
+    names: list[str]
     squares: np.ndarray
     placements: np.ndarray
 
@@ -52,7 +54,7 @@ def moved(data, at, before, relative):  # pragma: no cover
 
 
 @numba.njit(cache=True)
-def scan(data, state, squares, placements):  # pragma: no cover
+def scan(data, state, squares, placements, names):  # pragma: no cover
     """Read records from ``state[AT]`` on until a block or the end; what stopped, and counts."""
     made, put, at, right = 0, 0, state[AT], True
     while at < len(data) and right:
@@ -66,6 +68,7 @@ def scan(data, state, squares, placements):  # pragma: no cover
         if record == 3:
             length, at = number(data, at)
             right = 0 < length <= len(data) - at
+            names[state[NAMES], 0], names[state[NAMES], 1] = at, length
             at += length
             state[NAMES] += 1
         elif record == 13:
@@ -130,7 +133,7 @@ def read_stream(path: Path) -> Stream | None:
     state = np.full(13, -1, np.int64)
     state[[RELATIVE, X, Y, LEFT, LOW, NAMES]], state[AT] = 0, at + TABLES
     data = np.frombuffer(raw, np.uint8)
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+    found: list[tuple[list[str], np.ndarray, np.ndarray]] = []
     while (stop := read_part(data, state, found)) == BLOCK:
         inner, after = inflated(raw, int(state[AT]))
         if inner is None:
@@ -144,21 +147,28 @@ def read_stream(path: Path) -> Stream | None:
     if stop == OTHER or state[AT] + 256 != len(raw):
         return None
     scale = np.array([1, 1, 1, unit, unit, unit, unit])
-    squares, placements = (np.concatenate(each) for each in zip(*found, strict=True))
-    known = min(int(state[NAMES]), LIMIT)
-    if max(squares[:, 0].max(initial=0), placements[:, :2].max(initial=0)) >= known:
+    names = [name for part in found for name in part[0]]
+    squares, placements = (np.concatenate([part[at] for part in found]) for at in (1, 2))
+    known = len(names)
+    if (
+        len({*names}) < known
+        or max(squares[:, 0].max(initial=0), placements[:, :2].max(initial=0)) >= known
+    ):
         return None
     if np.abs(squares).max(initial=0) > LIMIT or np.abs(placements).max(initial=0) > LIMIT:
         return None
-    return Stream(squares * scale, placements * scale[1:5])
+    return Stream(names, squares * scale, placements * scale[1:5])
 
 
 def read_part(data: np.ndarray, state: np.ndarray, found: list) -> int:
     """Scan so far as it goes, and keep what was found."""
     most = (len(data) - int(state[AT])) // 2 + 1  # a record takes two bytes or more
     squares, placements = np.empty((most, 7), np.int64), np.empty((most, 4), np.int64)
-    stop, made, put = scan(data, state, squares, placements)
-    found.append((squares[:made], placements[:put]))
+    named, state[NAMES] = np.empty((most, 2), np.int64), 0
+    stop, made, put = scan(data, state, squares, placements, named)
+    spans = named[: state[NAMES]].tolist()
+    names = [data[at : at + size].tobytes().decode("latin-1") for at, size in spans]
+    found.append((names, squares[:made], placements[:put]))
     return stop
 
 
