@@ -54,7 +54,7 @@ def engrave(
     progress: Progress | None = None,
     jobs: int = 1,
 ) -> Engraved:
-    """Write the masks of a model to an empty folder: :data:`SHEET`, :data:`BASE`, a file per tile.
+    """Write the masks of a model to an empty folder: :data:`SHEET`, :data:`BASE`, tiles.
 
     The first two depend on the shape alone. ``jobs``: processes that write tiles, for large models.
     """
