@@ -299,3 +299,14 @@ def test_bars_on_a_terminal_and_nothing_of_them_on_stdout():
     text = shown.decode()
     for step in ("reading the checkpoint", "choosing integers", "ROM images", "100%"):
         assert step in text
+
+
+def test_what_talks_imports_no_quantizer():
+    """It takes a second and 60 MB that ``generate`` and ``serve`` have no use for."""
+    code = (
+        "import sys, intaglio.flow.talk, intaglio.serve.server, intaglio.serve.served\n"
+        "heavy = {'numba', 'scipy', 'klayout', 'gdstk'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

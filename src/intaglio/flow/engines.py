@@ -17,12 +17,13 @@ from intaglio.golden.forward import Golden
 from intaglio.golden.model import ModelFile
 from intaglio.golden.sample import Sampling, sample
 from intaglio.hardware.port import EPOCH_BITS
-from intaglio.quantize import blocks
 from intaglio.twin import NO_NATIVE, Twin
 from intaglio.verify.simulation import Result, Simulation
 
 ENGINES = ("twin", "golden", "rtl")
 BLOCK = 64  # prompt positions that golden runs at once
+ROWS = 96  # of logits that are made and looked at together, at least
+ROWS_BYTES = 1 << 24  # and so many bytes: a larger array is new memory every time
 
 
 class Source(Protocol):
@@ -92,6 +93,12 @@ def unheard_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def blocks(count: int, vocabulary: int) -> Iterator[slice]:
+    """Cut ``count`` rows of logits into blocks that are quick to make and to look at."""
+    rows = max(ROWS, ROWS_BYTES // (4 * vocabulary))
+    return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
 
 
 class TwinSource:

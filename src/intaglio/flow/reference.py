@@ -12,8 +12,9 @@ from threadpoolctl import threadpool_limits
 from intaglio.checkpoint import Checkpoint, FloatModel
 from intaglio.checkpoint.peft import FloatAdapter, Merged
 from intaglio.flow.cache import UNREADABLE, Store, key_of
+from intaglio.flow.engines import blocks
 from intaglio.flow.progress import Progress
-from intaglio.quantize import Score, blocks, score
+from intaglio.quantize import Score, score
 from intaglio.twin import processors
 
 FILE, STEP = "score.json", "evaluating float"

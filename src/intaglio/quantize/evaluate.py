@@ -13,8 +13,6 @@ from intaglio.golden.number import LOGIT_FRACTION
 
 WINDOW = 512
 ROWS = 32  # of logits that are looked at together
-BLOCK = 96  # rows of logits that a forward function gives at a time, at least
-BLOCK_BYTES = 1 << 24  # and so many bytes: larger arrays are new memory every time
 Forward = Callable[[np.ndarray], np.ndarray | Iterator[np.ndarray]]
 """Logits [T, vocabulary] of token ids [T], whole or by blocks of rows.
 
@@ -55,12 +53,6 @@ def cut(
     if not whole:
         raise BadInput("text must have at least two tokens to be evaluated")
     return whole[:limit]
-
-
-def blocks(count: int, vocabulary: int) -> Iterator[slice]:
-    """Cut ``count`` rows of logits into blocks that are quick to make and to look at."""
-    rows = max(BLOCK, BLOCK_BYTES // (4 * vocabulary))
-    return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
 
 
 def surprise(logits: np.ndarray | Iterator[np.ndarray], ids: np.ndarray) -> float:
