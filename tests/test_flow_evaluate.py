@@ -1,7 +1,6 @@
 """Evaluate: float checkpoint beside chip, on the same windows."""
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
 
@@ -93,7 +92,8 @@ def test_every_engine_gives_the_same(made, monkeypatch):
         evaluate_package(package, TEXT, model=str(checkpoint), engine="gpu")
 
 
-def test_windows_and_limit(made):
+def test_windows_and_limit(made, monkeypatch, tmp_path):
+    monkeypatch.setenv("INTAGLIO_CACHE", str(tmp_path))
     package, checkpoint = made
     steps = []
     count = len(package.tokenizer.encode(TEXT))
