@@ -51,14 +51,9 @@ def write_corners(path: Path, corners: np.ndarray, name: str = "codes") -> None:
     """A file of contacts at these corners, by gdstk; its other tiles' stay as they are."""
     library = gdstk.Library("contacts", unit=1e-6, precision=1e-9)
     if path.is_file():
-        library = gdstk.read_oas(path)
-        for cell in library.top_level():
-            if cell.name == name:
-                library.remove(cell)
-        used = {each.cell_name for cell in library.top_level() for each in cell.references}
-        for cell in library.cells:
-            if cell.name.startswith("code_") and cell.name not in used:
-                library.remove(cell)
+        for other in gdstk.read_oas(path).top_level():
+            if isinstance(other, gdstk.Cell) and other.name != name:
+                library.add(other.flatten())
     cell = library.new_cell(name)
     for x, y in corners.tolist():
         ends = (x / 1000, y / 1000), ((x + SIDE) / 1000, (y + SIDE) / 1000)
