@@ -58,29 +58,26 @@ def cut(
 def surprise(logits: np.ndarray | Iterator[np.ndarray], ids: np.ndarray) -> float:
     """Nats by which ``logits`` [T, vocabulary] were surprised by ``ids`` [T] after the first.
 
-    They may come by blocks of rows.
+    They may come by blocks of rows: the sum is exact, so it does not depend on them.
     """
-    total, start = 0.0, 1
+    nats: list[float] = []
     for block in (logits,) if isinstance(logits, np.ndarray) else logits:
-        total += surprise_of(block, ids[start : start + len(block)])
-        start += len(block)
-    return total
+        for start in range(0, len(block), ROWS):
+            rows = block[start : start + ROWS]
+            following = ids[len(nats) + 1 : len(nats) + 1 + len(rows)]
+            nats += surprises(rows[: len(following)], following)
+    return math.fsum(nats)
 
 
-def surprise_of(logits: np.ndarray, following: np.ndarray) -> float:
-    """Nats by which ``logits`` [T, vocabulary] were surprised by the ids after each of them; the
-    text ends with the last."""
+def surprises(logits: np.ndarray, following: np.ndarray) -> list[float]:
+    """Nats by which each of ``logits`` [T, vocabulary] was surprised by the id after it."""
     scale = np.float32(2.0**-LOGIT_FRACTION if np.issubdtype(logits.dtype, np.integer) else 1)
-    total = 0.0
-    for start in range(0, len(following), ROWS):
-        next_ids = following[start : start + ROWS]
-        rows = logits[start : start + len(next_ids)]
-        below = rows - rows.max(1, keepdims=True)  # exact where the logits are integers
-        chosen = np.take_along_axis(below, next_ids[:, None], 1).astype(np.float64) * float(scale)
-        powers = np.multiply(below, scale, dtype=np.float32)
-        np.exp(powers, out=powers)
-        total += float(np.log(powers.sum(1, dtype=np.float64)).sum() - chosen.sum())
-    return total
+    below = logits - logits.max(1, keepdims=True)  # exact where the logits are integers
+    chosen = np.take_along_axis(below, following[:, None], 1)[:, 0].astype(np.float64)
+    powers = np.multiply(below, scale, dtype=np.float32)
+    np.exp(powers, out=powers)
+    found = np.log(powers.sum(1, dtype=np.float64)) - chosen * float(scale)
+    return found.tolist()
 
 
 def score(
