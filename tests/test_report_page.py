@@ -19,6 +19,7 @@ from intaglio.flow.choose import PlanOptions
 from intaglio.flow.evaluate import facts_of, keep_evaluation
 from intaglio.flow.package import open_package
 from intaglio.flow.verify import Proof, keep_verdict
+from intaglio.layout.die import PROCESS, chip_tiles
 from intaglio.layout.rules import rules
 from intaglio.quantity import GRADES, Quantity
 from intaglio.report import facts as facts_module
@@ -321,11 +322,15 @@ def test_a_chip_shows_its_own_contacts(chip):
     columns = min(32, found.tile.columns)
     assert len(boxes) >= 2 * columns
     assert cells.legend[0] == ("#ff2fd0", "contact to metal 1: a weight")
-    assert [len(drawing.legend) > 3 for drawing in found.made] == [True] * 3
+    assert [len(drawing.legend) > 3 for drawing in found.made] == [True] * 4
     assert drawings(package) == found
     other = replace_codes(package)
     assert drawings(other).made[0].svg != cells.svg
-    assert drawings(other).made[2].svg == found.made[2].svg  # parts are the shape's
+    for index in (2, 3):  # parts and places are the shape's
+        assert drawings(other).made[index].svg == found.made[index].svg
+    tiles = sum(map(len, chip_tiles(package.plan, rules(PROCESS)).values()))
+    assert found.made[3].title.startswith(f"The die’s {tiles:,} tiles")
+    assert len(re.findall(r"M[\d.]+ ", found.made[3].svg)) == tiles + 1  # and the bar
 
 
 def replace_codes(package) -> Any:
@@ -333,7 +338,10 @@ def replace_codes(package) -> Any:
     model = package.model
     head = replace(model.head, codes=model.head.codes ^ 1)
     return SimpleNamespace(
-        model=replace(model, head=head), plan=package.plan, manifest=package.manifest
+        model=replace(model, head=head),
+        plan=package.plan,
+        manifest=package.manifest,
+        path=package.path,
     )
 
 

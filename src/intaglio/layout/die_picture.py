@@ -12,6 +12,7 @@ COLOURS = {
     "up": ("#e0a24a", "up"), "down": ("#a8442f", "down"), "head": ("#7a52a3", "head"),
     "rom": ("#6f6f6f", "ROM: embedding, constants"),
 }  # fmt: skip
+GROUND = "#f4f1ea"  # where no tile stands
 WIDTH, KEY, LINE, TOP = 900, 330, 24, 44  # of the die, its key, a line of it, the heading
 
 
@@ -27,23 +28,36 @@ def die_picture(plan: Floorplan, r: Rules) -> str:
         f'<rect width="{WIDTH + KEY}" height="{whole:.0f}" fill="#ffffff"/>',
         f'<text x="2" y="26" font-size="19" fill="#222222">{len(plan.places):,} tiles on '
         f"{mm[0]:.2f} by {mm[1]:.2f} mm</text>",
-        f'<rect x="1" y="{TOP}" width="{WIDTH - 2}" height="{tall:.1f}" fill="#f4f1ea" '
+        f'<rect x="1" y="{TOP}" width="{WIDTH - 2}" height="{tall:.1f}" fill="{GROUND}" '
         'stroke="#222222"/>',
     ]
+    paths, areas = shapes(plan, r, scale, TOP)
+    out += paths
+    return "\n".join([*out, *key(plan, areas, scale), "</svg>", ""])
+
+
+def shapes(
+    plan: Floorplan, r: Rules, scale: float, top: float = 0
+) -> tuple[list[str], dict[str, float]]:
+    """A path of every colour, and the mm2 of its tiles.
+
+    ``scale``: of um; ``top``: where the die's upper edge is.
+    """
     areas = dict.fromkeys(COLOURS, 0.0)
     paths: dict[str, list[str]] = {name: [] for name in COLOURS}
     for place in plan.places:
         width, height = (length * UM for length in place.tile.size(r))
         name = group(place)
         areas[name] += width * height * 1e-6
-        x, y = place.x * UM * scale, TOP + tall - (place.y * UM + height) * scale
+        x, y = place.x * UM * scale, top + ((plan.height - place.y) * UM - height) * scale
         wide, high = width * scale, height * scale
         paths[name].append(f"M{x:.2f} {y:.2f}h{wide:.2f}v{high:.2f}h{-wide:.2f}z")
-    out += [
-        f'<path fill="{COLOURS[name][0]}" d="{"".join(path)}"/>'
+    made = [
+        f'<path fill="{COLOURS[name][0]}" d="{"".join(path)}">'
+        f"<title>{COLOURS[name][1]}</title></path>"
         for name, path in paths.items() if path
     ]  # fmt: skip
-    return "\n".join([*out, *key(plan, areas, scale), "</svg>", ""])
+    return made, {name: area for name, area in areas.items() if paths[name]}
 
 
 def group(place: Place) -> str:
@@ -55,14 +69,13 @@ def group(place: Place) -> str:
 def key(plan: Floorplan, areas: dict[str, float], scale: float) -> Iterator[str]:
     """The colours in words with their tiles' area, and a bar of a millimetre or less."""
     x, y = WIDTH + 18, TOP + 14
-    for name, (fill, text) in COLOURS.items():
-        if not areas[name]:
-            continue
+    for name, area in areas.items():
+        fill, text = COLOURS[name]
         yield f'<rect x="{x}" y="{y - 13}" width="22" height="15" fill="{fill}"/>'
-        yield f'<text x="{x + 32}" y="{y}" fill="#222222">{text}: {areas[name]:.2f} mm²</text>'
+        yield f'<text x="{x + 32}" y="{y}" fill="#222222">{text}: {area:.2f} mm²</text>'
         y += LINE
     rest = plan.area - sum(areas.values())
-    yield f'<rect x="{x}" y="{y - 13}" width="22" height="15" fill="#f4f1ea" stroke="#222222"/>'
+    yield f'<rect x="{x}" y="{y - 13}" width="22" height="15" fill="{GROUND}" stroke="#222222"/>'
     yield f'<text x="{x + 32}" y="{y}" fill="#222222">counters, memories ...: {rest:.2f} mm²</text>'
     length = next(step for step in (2000, 1000, 500, 200, 100, 50, 20, 10) if step * scale < 220)
     y += 2 * LINE

@@ -1,7 +1,7 @@
-"""Pictures of a chip's own masks: cells with the model's contacts, a tile's corner, its parts.
+"""Pictures of a chip's own masks: cells with the model's contacts, a tile's corner, its parts,
+and the die.
 
-All three are of sky130's drawn tiles (``layout``), whatever process the figures are of. Of a tile
-one lane is drawn: its shapes repeat from lane to lane.
+All are of sky130's drawn tiles (``layout``), whatever process the figures are of.
 """
 
 from collections.abc import Iterator
@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from intaglio.flow.librelane import chip_floorplan
 from intaglio.flow.package import Package
 from intaglio.layout.die import PROCESS, chip_tiles, tile_codes
+from intaglio.layout.die_picture import COLOURS, GROUND, shapes
 from intaglio.layout.fabric import Tile
 from intaglio.layout.pen import UM
 from intaglio.layout.picture import LAYERS, WEIGHT, Shapes, Window, layers_of, paths
@@ -23,8 +25,7 @@ ARRAY = "head"
 """The array whose first tile is shown: every chip has it."""
 COLUMNS, ROWS = 32, 2  # of the picture of cells
 BESIDE = (24.0, 16.0)  # um of a corner's drivers and of its array
-LANES = 3  # of a tile's parts
-BARS = (100, 50, 20, 10, 5, 2, 1, 0.5)  # um
+BARS = (20000, 10000, 5000, 2000, 1000, 500, 200, 100, 50, 20, 10, 5, 2, 1, 0.5)  # um
 PARTS = {
     "rows": ("#e0a63a", "wires of the rows"), "word": ("#c9463d", "word line drivers"),
     "line": ("#8a63b8", "product line drivers"), "cells": ("#7fb2e5", "the array: weights"),
@@ -62,7 +63,7 @@ def drawings(package: Package) -> Drawings:
     one = Tile(array, 0, 1, 0, whole.columns)
     width, height = (length * UM for length in whole.size(r))
     stage = package.manifest["stages"].get("masks", {})
-    made = (cells(one, lane, r), corner(one, lane, r), parts(whole, r))
+    made = (cells(one, lane, r), corner(one, lane, r), parts(whole, r), die(package, r))
     return Drawings(whole, made, (width, height), stage.get("figures", {}).get("read"))
 
 
@@ -103,20 +104,36 @@ def legend(seen: Shapes) -> tuple[tuple[str, str], ...]:
 
 
 def parts(tile: Tile, r: Rules) -> Drawing:
-    """What the lowest lanes of a tile are made of, to scale."""
+    """What a tile is made of, to scale; of several lanes the lowest."""
     d, (width, _) = tile.drivers(r), tile.size(r)
-    lanes = min(LANES, tile.lanes)
     scale = WIDTH / (width * UM)
-    high = lanes * d.g.lane(tile.drawn_rows) * UM
+    high = d.g.lane(tile.drawn_rows) * UM
     inside = "".join(
         f'<rect x="{x * UM * scale:.1f}" y="{(high - (y + tall) * UM) * scale:.1f}" '
         f'width="{wide * UM * scale:.1f}" height="{tall * UM * scale:.1f}" '
         f'fill="{PARTS[part][0]}"><title>{escape(PARTS[part][1])}</title></rect>'
-        for lane in range(lanes)
-        for part, x, y, wide, tall in lane_parts(tile, r, lane)
+        for part, x, y, wide, tall in lane_parts(tile, r, 0)
     )
-    title = f"A tile’s parts, to scale: {lanes} of its {tile.lanes} lanes"
+    title = "A tile’s parts, to scale"
     return Drawing(title, picture(title, inside, high, scale), tuple(PARTS.values()))
+
+
+def die(package: Package, r: Rules) -> Drawing:
+    """Every tile of the chip in its place; the rest is for standard cells and memories."""
+    plan = chip_floorplan(package)
+    scale = WIDTH / (plan.width * UM)
+    paths, areas = shapes(plan, r, scale)
+    high = plan.height * UM
+    ground = f'<rect width="{WIDTH:.0f}" height="{high * scale:.1f}" fill="{GROUND}"/>'
+    rest = plan.area - sum(areas.values())
+    words = [(name, f"{COLOURS[name][1]}: {area:.3g} mm²") for name, area in areas.items()]
+    title = (
+        f"The die’s {len(plan.places):,} tiles, placed on {plan.width * 1e-6:.3g} × "
+        f"{plan.height * 1e-6:.3g} mm"
+    )
+    key = tuple((COLOURS[name][0], text) for name, text in words)
+    between = (GROUND, f"counters, memories and all else, not drawn: {rest:.3g} mm²")
+    return Drawing(title, picture(title, ground + "".join(paths), high, scale), (*key, between))
 
 
 def lane_parts(tile: Tile, r: Rules, lane: int) -> Iterator[tuple[str, int, int, int, int]]:
@@ -142,11 +159,12 @@ def picture(title: str, inside: str, high: float, scale: float) -> str:
     """A picture with a bar of a round length. ``high``: um; ``scale``: of um."""
     tall = high * scale
     length = next((bar for bar in BARS if bar * scale < WIDTH / 4), BARS[-1])
+    words = f"{length:g} µm" if length < 1000 else f"{length / 1000:g} mm"
     return (
         f'<svg class="drawn" viewBox="0 0 {WIDTH:.0f} {tall + 50:.0f}" role="img" '
         f'aria-label="{escape(title)}">'
         f'<rect width="{WIDTH:.0f}" height="{tall:.1f}" fill="#ffffff"/>{inside}'
         f'<path class="bar" d="M1 {tall + 12:.1f}v12h{length * scale:.1f}v-12"/>'
-        f'<text class="scale" x="{length * scale + 16:.1f}" y="{tall + 34:.1f}">{length:g} µm'
+        f'<text class="scale" x="{length * scale + 16:.1f}" y="{tall + 34:.1f}">{words}'
         "</text></svg>"
     )

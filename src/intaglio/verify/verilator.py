@@ -9,9 +9,11 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -43,8 +45,10 @@ ALLOWED = (
 UNCHECKED = (  # of -Wall: matters of taste in generated code
     "DECLFILENAME", "UNUSEDSIGNAL", "UNUSEDPARAM", "GENUNNAMED", "PINCONNECTEMPTY", "VARHIDDEN",
 )  # fmt: skip
-# What `configure` would have written into the makefile; in the wheel it is empty.
+# What `configure` would have written into the makefile; in the wheel it is empty, or a `python` that
+# many systems do not have.
 CONFIGURED = (
+    f"PYTHON3={shlex.quote(sys.executable)}",
     "CFG_CXXFLAGS_PCH_I=-include",
     "CFG_CXXFLAGS_STD_NEWEST=-std=gnu++20",
     "CFG_CXXFLAGS_COROUTINES=-fcoroutines",
