@@ -45,8 +45,8 @@ ALLOWED = (
 UNCHECKED = (  # of -Wall: matters of taste in generated code
     "DECLFILENAME", "UNUSEDSIGNAL", "UNUSEDPARAM", "GENUNNAMED", "PINCONNECTEMPTY", "VARHIDDEN",
 )  # fmt: skip
-# What `configure` would have written into the makefile; in the wheel it is empty, or a `python` that
-# many systems do not have.
+# What `configure` would have written into the makefile; in the wheel it is empty, or a `python`
+# that many systems do not have.
 CONFIGURED = (
     f"PYTHON3={shlex.quote(sys.executable)}",
     "CFG_CXXFLAGS_PCH_I=-include",
