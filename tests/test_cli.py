@@ -471,6 +471,11 @@ def test_the_die_and_what_librelane_reads(run):
     assert Path("die.oas").stat().st_size > 1000
     wrong = run("masks", "die", "chip", "-o", "die.txt")
     assert "die.txt: must end in .oas or .gds" in wrong.err
+    shutil.copytree("chip", "cut")
+    next(Path("cut/masks").glob("head.*")).unlink()
+    gone = run("masks", "die", "cut", "-o", "cut.oas")
+    assert (gone.code, Path("cut.oas").exists()) == (2, False)
+    assert re.search(r"^BadPackage: .*head", gone.err, re.MULTILINE)
     made = run("masks", "librelane", "chip", "-o", "librelane", "--json")
     check_keys("masks librelane", made.json)
     assert json.loads(Path(made.json["config"]).read_text())["DESIGN_NAME"] == "chip"

@@ -29,10 +29,11 @@ from intaglio.layout.fabric import Tile, tiles
 from intaglio.layout.floorplan import Floorplan, Place, floorplan
 from intaglio.layout.geometry import geometry
 from intaglio.layout.liberty import CONDITIONS, is_simulated, reads
+from intaglio.layout.library import write_library
 from intaglio.layout.pen import UM
 from intaglio.layout.rules import Rules, rules
 from intaglio.layout.tile import base_cells
-from intaglio.layout.views import EPOCH, macro, write_views
+from intaglio.layout.views import macro, write_views
 from intaglio.layout.wrapper import behaviour, cells, image, image_name, instance_name
 from intaglio.plan.chip import ChipPlan
 
@@ -156,7 +157,7 @@ def write_kinds(bases: Mapping[str, Tile], folder: Path, r: Rules) -> None:
         write_views(tile, folder, r)
         library = gdstk.Library(name, unit=1e-6, precision=r.grid * 1e-9)
         library.add(*base_cells([tile], r))
-        library.write_gds(folder / f"{name}.gds", timestamp=EPOCH)
+        write_library(library, folder / f"{name}.gds")
 
 
 def write_simulation(package: Package, folder: Path, r: Rules) -> None:

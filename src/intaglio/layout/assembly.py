@@ -5,16 +5,17 @@ from pathlib import Path
 
 import gdstk
 
-from intaglio.errors import BadInput
+from intaglio.errors import BadInput, BadPackage
 from intaglio.layout.die import file_name
 from intaglio.layout.floorplan import Place
+from intaglio.layout.library import GDS, OASIS, write_library
 from intaglio.layout.pen import UM
 from intaglio.layout.rules import Rules
 from intaglio.layout.tile import base_cells
-from intaglio.layout.views import EPOCH
 
 DIE, PROGRAMMABLE = "die", "programmable"
-SUFFIXES = (".oas", ".gds")
+AGAIN = "engrave the masks again"
+SUFFIXES = (OASIS, GDS)
 
 
 def programmable(
@@ -28,15 +29,25 @@ def programmable(
     for place in places:
         name = file_name(place.tile)
         if name not in read:
-            cells = gdstk.read_oas(masks / name).cells
-            read[name] = {cell.name: cell for cell in cells if isinstance(cell, gdstk.Cell)}
-        cell = read[name][place.tile.name]
+            read[name] = cells_of(masks / name)
+        cell = read[name].get(place.tile.name)
+        if cell is None:
+            raise BadPackage(f"{masks / name}: holds no tile {place.tile.name}", hint=AGAIN)
         for reference in cell.references:  # equal names are equal cells
             reference.cell = codes.setdefault(reference.cell_name, read[name][reference.cell_name])
         cell.name = f"codes.{place.tile.name}"
         tiles.append(cell)
         found.append(gdstk.Reference(cell, (place.x * UM, place.y * UM)))
     return [*codes.values(), *tiles], found
+
+
+def cells_of(path: Path) -> dict[str, gdstk.Cell]:
+    """The cells of a file of contacts, by name. Raises :class:`BadPackage`."""
+    try:
+        cells = gdstk.read_oas(path).cells
+    except (OSError, RuntimeError, ValueError) as error:
+        raise BadPackage(f"{path}: no layout that can be read: {error}", hint=AGAIN) from None
+    return {cell.name: cell for cell in cells if isinstance(cell, gdstk.Cell)}
 
 
 def assemble(places: Iterable[Place], masks: Path, r: Rules, base: bool = True) -> gdstk.Library:
@@ -62,9 +73,4 @@ def write_assembly(library: gdstk.Library, path: Path) -> None:
     """Write a die as OASIS or GDS, by the file's name."""
     if path.suffix not in SUFFIXES:
         raise BadInput(f"{path}: must end in {' or '.join(SUFFIXES)}")
-    beside = path.with_name(f".{path.stem}.part{path.suffix}")
-    if path.suffix == ".oas":
-        library.write_oas(beside, compression_level=6)
-    else:
-        library.write_gds(beside, timestamp=EPOCH)
-    beside.replace(path)
+    write_library(library, path)

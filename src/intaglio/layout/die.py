@@ -18,6 +18,7 @@ from intaglio.golden.model import IntModel
 from intaglio.layout.contents import ROM_BITS, Rom, contents, fabric_array, fabrics, roms
 from intaglio.layout.fabric import Array, Tile, contacts, tiles
 from intaglio.layout.geometry import geometry
+from intaglio.layout.library import write_library
 from intaglio.layout.oasis import write_contacts
 from intaglio.layout.rules import Rules, rules
 from intaglio.layout.tile import base_cells
@@ -172,7 +173,7 @@ def write_base(made: list[Tile], path: Path, r: Rules) -> None:
     """Write the base cells of all tiles as OASIS."""
     library = gdstk.Library("base", unit=1e-6, precision=r.grid * 1e-9)
     library.add(*base_cells(made, r))
-    library.write_oas(path, compression_level=6)
+    write_library(library, path)
 
 
 def sheet(plan: ChipPlan, made: dict[str, Rom], cut: dict[str, list[Tile]], r: Rules) -> str:

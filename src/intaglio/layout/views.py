@@ -1,7 +1,6 @@
 """Views of a tile for those who place it: LEF, Liberty, a Verilog stub; netlist, GDS, contacts."""
 
 from collections.abc import Iterator
-from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from intaglio.layout.access import Access
 from intaglio.layout.fabric import Tile, contacts
 from intaglio.layout.geometry import reserved
 from intaglio.layout.liberty import CONDITIONS, Macro, is_simulated, liberty
+from intaglio.layout.library import write_library
 from intaglio.layout.netlist import netlist
 from intaglio.layout.oasis import Contacts
 from intaglio.layout.pen import UM, Span
@@ -20,7 +20,6 @@ from intaglio.layout.sense import wires
 from intaglio.layout.tile import Pin, base_cells, pins
 
 BLOCKED = ("li1", "met1")
-EPOCH = datetime(2000, 1, 1)  # in files that must have a date
 POWER = {"VPWR": "POWER", "VGND": "GROUND"}
 
 
@@ -129,7 +128,7 @@ def write_tile_views(tile: Tile, codes: np.ndarray, folder: Path, r: Rules) -> l
     top.add(gdstk.Reference(own))
     library.add(*cells, own)
     drawn = folder / f"{tile.name}.gds"
-    library.write_gds(drawn, timestamp=EPOCH)
+    write_library(library, drawn)
     return [path, drawn]
 
 

@@ -20,6 +20,7 @@ from intaglio.verify.mask.shapes import (
     boxes,
     read_cells,
     read_layers,
+    told,
 )
 
 SHOWN = 20
@@ -137,7 +138,7 @@ def compare_masks(first: Path, second: Path, progress: Progress | None = None) -
     except IntaglioError:
         raise
     except UNREADABLE as error:
-        raise BadPackage(f"{first / SHEET}: damaged: {error!r}", hint=AGAIN) from None
+        raise BadPackage(f"{first / SHEET}: damaged: {told(error)}", hint=AGAIN) from None
 
 
 def keys_of(corners: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from intaglio.verify.mask.shapes import (
     read_cells,
     read_contacts,
     read_layers,
+    told,
 )
 
 FORMAT = 1
@@ -61,7 +62,7 @@ def read_masks(folder: Path, progress: Progress | None = None) -> Read:
     except IntaglioError:
         raise
     except UNREADABLE as error:
-        raise BadPackage(f"{folder / SHEET}: damaged: {error!r}", hint=AGAIN) from None
+        raise BadPackage(f"{folder / SHEET}: damaged: {told(error)}", hint=AGAIN) from None
 
 
 def read_sheet(path: Path) -> dict[str, Any]:

@@ -26,6 +26,11 @@ NM = 1e3  # of a micrometre
 UNREADABLE = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
+def told(error: Exception) -> str:
+    """An error of :data:`UNREADABLE` in words."""
+    return f"no {error.args[0]!r} in it" if isinstance(error, KeyError) else str(error)
+
+
 @dataclass(frozen=True, slots=True)
 class Layers:
     """Layer and datatype of what decides a code, and a contact's side in nm."""

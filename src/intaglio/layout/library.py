@@ -1,0 +1,40 @@
+"""A gdstk library as a layout file: whole, or not there."""
+
+import errno
+from datetime import datetime
+from pathlib import Path
+
+import gdstk
+
+OASIS, GDS = ".oas", ".gds"
+EPOCH = datetime(2000, 1, 1)  # the same input gives the same file
+OASIS_END, GDS_END = 256, b"\x00\x04\x04\x00"  # bytes of END; ENDLIB
+
+
+def write_library(library: gdstk.Library, path: Path) -> None:
+    """Write as OASIS or GDS, by the file's name.
+
+    Raises ``OSError`` where it cannot be written whole: the library itself does not tell.
+    """
+    beside = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        if path.suffix == OASIS:
+            library.write_oas(beside, compression_level=6)
+        else:
+            library.write_gds(beside, timestamp=EPOCH)
+        if not is_whole(beside):
+            raise OSError(errno.ENOSPC, "written in part only; is the disk full?", str(path))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file that gdstk wrote ends as one does."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(size - OASIS_END, 0))
+        end = file.read()
+    if path.suffix == GDS:
+        return end.endswith(GDS_END)
+    return len(end) == OASIS_END and end[0] == 2 and not any(end[OASIS_END // 2 :])
