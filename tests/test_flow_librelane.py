@@ -81,6 +81,10 @@ def need_python() -> None:
     """Skip where LibreLane's environment is not there."""
     if not PYTHON.is_file():
         pytest.skip("LibreLane is not installed: make .venv/librelane/installed")
+    if subprocess.run(
+        [PYTHON, "-c", "import tkinter"], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("LibreLane's loader needs tkinter: apt-get install python3-tk")
 
 
 def test_the_netlist_has_the_instances_that_are_placed(written, config, tmp_path):

@@ -530,3 +530,10 @@ def test_an_accumulator_that_could_overflow_is_refused():
         "accumulator of 2097152 inputs, weights up to 975 and 16-bit activations "
         "must fit 46 bits, not 47"
     )
+
+
+def test_what_cannot_be_written_is_an_error_of_the_system(tmp_path):
+    """Not one of the library's own: a full disk is told like any other."""
+    (tmp_path / "model.safetensors").mkdir()
+    with pytest.raises(OSError, match=r"cannot be written: .*model\.safetensors"):
+        random_model(0).save(tmp_path / "model.safetensors")

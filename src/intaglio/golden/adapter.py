@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from intaglio.errors import BadPackage, IntaglioError, Overflow
 from intaglio.golden.model import (
@@ -20,6 +19,7 @@ from intaglio.golden.model import (
     check_array,
     check_shift,
     matrix_shapes,
+    write_tensors,
 )
 from intaglio.golden.number import LOW_RANK, MULTIPLIER_BITS, RANK_LIMIT, accumulator_bits
 
@@ -152,7 +152,7 @@ class Adapter:
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
         constants = json.dumps({"format": FORMAT, "model": self.model}, sort_keys=True)
-        save_file(self._arrays(), path, metadata={METADATA: constants})
+        write_tensors(path, self._arrays(), {METADATA: constants})
 
     @classmethod
     def load(cls, path: Path) -> "Adapter":

@@ -1,5 +1,6 @@
 """IntModel: everything that is engraved, as integers; validated, saved, loaded, hashed."""
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -210,7 +211,7 @@ class IntModel:
             packed = name.endswith(("codes",))
             arrays[name] = pack(array) if packed else np.ascontiguousarray(array)
         constants = json.dumps({"format": FORMAT, **self._constants()}, sort_keys=True)
-        save_file(arrays, path, metadata={"intaglio": constants})
+        write_tensors(path, arrays, {"intaglio": constants})
 
     @classmethod
     def load(cls, path: Path) -> "IntModel":
@@ -370,6 +371,14 @@ def unpack(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     codes = np.empty(2 * len(packed), np.uint8)
     codes[0::2], codes[1::2] = packed & 15, packed >> 4
     return codes[:size].reshape(shape)
+
+
+def write_tensors(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """Write a safetensors file. Raises ``OSError`` where it cannot be written."""
+    try:
+        save_file(arrays, path, metadata=metadata)
+    except SafetensorError as error:
+        raise OSError(errno.EIO, f"cannot be written: {error}", str(path)) from None
 
 
 @contextmanager
