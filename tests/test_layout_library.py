@@ -26,7 +26,9 @@ def test_a_file_is_whole_or_not_there(tmp_path, suffix):
     write_library(library(), path)
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
     read = (gdstk.read_oas if suffix == ".oas" else gdstk.read_gds)(path)
-    assert len(read.cells[0].polygons) == 300
+    [cell] = read.top_level()
+    assert isinstance(cell, gdstk.Cell)
+    assert len(cell.polygons) == 300
     content = path.read_bytes()
     for size in range(0, len(content), max(len(content) // 50, 1)):
         path.write_bytes(content[:size])
