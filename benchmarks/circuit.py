@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 
 from intaglio.flow.cache import cache_folder
 from intaglio.flow.package import Package, open_package
-from intaglio.layout.contents import ROM_BITS, contents, roms
+from intaglio.layout.contents import contents, roms
 from intaglio.layout.die import chip_tiles
 from intaglio.layout.driver import Drivers
 from intaglio.layout.fabric import Array, Tile
@@ -186,7 +186,7 @@ def widened(bits: int, rows: int, columns: int, share: float, times: float) -> R
 def shares(package: Package) -> None:
     """The largest share of a row's columns on one line, by a tile's bits and columns."""
     r, found = rules("sky130"), {}
-    cut, made = chip_tiles(package.plan, r), roms(package.plan, geometry(1 << ROM_BITS, r))
+    cut, made = chip_tiles(package.plan, r), roms(package.plan, r)
     for array, codes in contents(package.model, package.plan, made):
         for part in cut[array.name] if array.name not in made else ():
             load = most_loaded(part, codes)

@@ -4,7 +4,6 @@ import numpy as np
 from mask_files import RULES, mixed_model
 
 from intaglio.layout.contents import Rom, contents, roms
-from intaglio.layout.geometry import geometry
 from intaglio.plan.chip import make_plan
 
 
@@ -27,7 +26,7 @@ def test_a_tall_rom_is_folded_and_banked():
 def test_every_array_has_codes_of_its_shape():
     model = mixed_model()
     plan = make_plan(model)
-    made = roms(plan, geometry(4, RULES))
+    made = roms(plan, RULES)
     names = []
     for array, codes in contents(model, plan, made):
         assert codes.shape == (array.rows, array.lanes, array.columns)

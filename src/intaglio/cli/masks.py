@@ -223,7 +223,7 @@ def die(
 
     Its top cell is `die`. Standard cells and the wires between tiles are not in it.
     """
-    from intaglio.flow.librelane import write_die
+    from intaglio.flow.die import write_die
     from intaglio.flow.package import open_package
 
     with bars() as progress:
@@ -250,7 +250,7 @@ def picture(
 
     `die` draws the whole chip's tiles where they stand.
     """
-    from intaglio.flow.librelane import write_die_picture
+    from intaglio.flow.die import write_die_picture
     from intaglio.flow.masks import write_picture
     from intaglio.flow.package import open_package
 

@@ -248,11 +248,12 @@ def held(chosen: Chosen, own: Process, options: PlanOptions, limit: float) -> Ch
     if chosen.cut or fits(chosen.physical, limit):
         return chosen
     try:
-        return Chosen(chosen.physical, several(chosen.physical, limit))
+        several(chosen.physical, limit)  # in vain before: now it says why
     except DoesNotFit as error:
         raise DoesNotFit(
             f"no cut of the chip fits dies of {limit:g} mm2: {error.message}", hint=error.hint
         ) from None
+    return chosen
 
 
 def check_numbers(model: Model, options: PlanOptions) -> None:

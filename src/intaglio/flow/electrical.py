@@ -13,9 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from intaglio.flow.package import Package
-from intaglio.layout.contents import ROM_BITS, contents, fabrics, roms
+from intaglio.layout.contents import contents, fabrics, roms
 from intaglio.layout.die import PROCESS, chip_tiles
-from intaglio.layout.geometry import geometry
 from intaglio.layout.load import Load, most_loaded
 from intaglio.layout.rules import rules
 from intaglio.plan.process import Process, is_process, process
@@ -153,7 +152,7 @@ def array_reads(
 ) -> Iterator[tuple[bool, ArrayRead]]:
     """Every array's slowest read, and whether it is a ROM."""
     r = rules(PROCESS)
-    made, cut = roms(package.plan, geometry(1 << ROM_BITS, r)), chip_tiles(package.plan, r)
+    made, cut = roms(package.plan, r), chip_tiles(package.plan, r)
     total, done = sum(each[0].array.cells for each in cut.values()), 0
     for array, codes in contents(package.model, package.plan, made):
         rom = array.name in made

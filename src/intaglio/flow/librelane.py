@@ -11,25 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gdstk
-
 from intaglio.errors import BadInput
-from intaglio.flow.choose import PlanOptions
+from intaglio.flow.die import chip_floorplan
 from intaglio.flow.folder import whole_folder
-from intaglio.flow.masks import masks_of, put_text, shown
+from intaglio.flow.masks import masks_of, shown
 from intaglio.flow.package import Package
-from intaglio.flow.plan import run_plan
 from intaglio.flow.progress import Progress, silent
 from intaglio.hardware.structure import kinds, structure
 from intaglio.layout.assembly import assemble, write_assembly
 from intaglio.layout.contents import contents, fabric_array, fabrics, roms
-from intaglio.layout.die import PROCESS, chip_tiles
-from intaglio.layout.die_picture import die_picture
+from intaglio.layout.die import PROCESS
 from intaglio.layout.fabric import Tile, tiles
-from intaglio.layout.floorplan import Floorplan, Place, floorplan
-from intaglio.layout.geometry import geometry
+from intaglio.layout.floorplan import Floorplan, Place
 from intaglio.layout.liberty import CONDITIONS, is_simulated, reads
-from intaglio.layout.library import write_library
+from intaglio.layout.library import write_cells
 from intaglio.layout.pen import UM
 from intaglio.layout.rules import Rules, rules
 from intaglio.layout.tile import base_cells
@@ -78,30 +73,6 @@ class ForLibreLane:
             "tiles": len(self.plan.places), "connected": self.connected,
             "clock_period_ns": self.period,
         }  # fmt: skip
-
-
-def chip_floorplan(package: Package) -> Floorplan:
-    """The floorplan of a chip's tiles, on a die as large as the plan's figures say."""
-    r, plan = rules(PROCESS), package.plan
-    planned = run_plan(str(package.path), PlanOptions(target=PROCESS))
-    wanted = planned.figures["area_mm2"].number
-    names = [name for name, _ in fabrics(plan)]
-    return floorplan(chip_tiles(plan, r), names, r, wanted)
-
-
-def write_die(package: Package, path: Path, progress: Progress = silent) -> Floorplan:
-    """Write the assembled die of an engraved chip as one layout file."""
-    masks = masks_of(package.path)
-    progress("assembling the die", 0, "")
-    found = chip_floorplan(package)
-    write_assembly(assemble(found.places, masks, rules(PROCESS)), path)
-    progress("assembling the die", 1, "")
-    return found
-
-
-def write_die_picture(package: Package, path: Path) -> None:
-    """Write the picture of a chip's tiles on its die as SVG."""
-    put_text(path, die_picture(chip_floorplan(package), rules(PROCESS)))
 
 
 def write_librelane(package: Package, folder: Path, progress: Progress = silent) -> ForLibreLane:
@@ -155,24 +126,24 @@ def write_kinds(bases: Mapping[str, Tile], folder: Path, r: Rules) -> None:
     folder.mkdir()
     for name, tile in sorted(bases.items()):
         write_views(tile, folder, r)
-        library = gdstk.Library(name, unit=1e-6, precision=r.grid * 1e-9)
-        library.add(*base_cells([tile], r))
-        write_library(library, folder / f"{name}.gds")
+        write_cells(name, base_cells([tile], r), folder / f"{name}.gds", r)
 
 
 def write_simulation(package: Package, folder: Path, r: Rules) -> None:
     """What the fabrics' tiles do, and the codes of every one of them."""
     (folder / "codes").mkdir(parents=True)
     plan, names = package.plan, dict(fabrics(package.plan))
-    made = roms(plan, geometry(4, r))
-    for array, codes in contents(package.model, plan, made):
+    bases: dict[str, Tile] = {}
+    for array, codes in contents(package.model, plan, roms(plan, r)):
         if array.name not in names:
             continue
         number, _, matrix = array.name.removeprefix("layers.").rpartition(".")
         for tile in tiles(array, r):
-            (folder / f"{tile.base}.v").write_text(behaviour(tile, r), "utf-8")
+            bases[tile.base] = tile
             path = folder / "codes" / image_name(matrix, number or 0, tile)
             path.write_text(image(tile, codes), "utf-8")
+    for base, tile in bases.items():
+        (folder / f"{base}.v").write_text(behaviour(tile, r), "utf-8")
 
 
 def connected(rtl: Path, plan: ChipPlan) -> dict[str, str]:

@@ -8,7 +8,7 @@ import gdstk
 from intaglio.errors import BadInput, BadPackage
 from intaglio.layout.die import file_name
 from intaglio.layout.floorplan import Place
-from intaglio.layout.library import GDS, OASIS, write_library
+from intaglio.layout.library import GDS, OASIS, new_library, write_library
 from intaglio.layout.pen import UM
 from intaglio.layout.rules import Rules
 from intaglio.layout.tile import base_cells
@@ -54,7 +54,7 @@ def assemble(places: Iterable[Place], masks: Path, r: Rules, base: bool = True) 
     """The die as a library whose top cell is :data:`DIE`; without ``base`` the contacts alone, and
     the top cell is :data:`PROGRAMMABLE`."""
     placed = list(places)
-    library = gdstk.Library(DIE, unit=1e-6, precision=r.grid * 1e-9)
+    library = new_library(DIE, r)
     top = gdstk.Cell(DIE if base else PROGRAMMABLE)
     library.add(top)
     if base:

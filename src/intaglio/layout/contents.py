@@ -16,7 +16,8 @@ import numpy as np
 from intaglio.golden.model import IntModel, Norm
 from intaglio.golden.number import MULTIPLIER_BITS
 from intaglio.layout.fabric import Array
-from intaglio.layout.geometry import Geometry
+from intaglio.layout.geometry import Geometry, geometry
+from intaglio.layout.rules import Rules
 from intaglio.plan.chip import ChipPlan
 from intaglio.plan.place import place, start_values
 from intaglio.plan.tiling import FabricPlan
@@ -104,9 +105,9 @@ def fabric_array(name: str, fabric: FabricPlan) -> Array:
     return Array(name, fabric.bits, rows, fabric.lanes, fabric.outputs)
 
 
-def roms(plan: ChipPlan, g: Geometry) -> dict[str, Rom]:
-    """Every ROM of a chip by name; ``g``: of its cells."""
-    a, found = plan.architecture, []
+def roms(plan: ChipPlan, r: Rules) -> dict[str, Rom]:
+    """Every ROM of a chip by name."""
+    a, found, g = plan.architecture, [], geometry(1 << ROM_BITS, r)
 
     def add(name: str, words: int, *fields: tuple[str, int]) -> None:
         found.append(rom(name, words, fields, g))

@@ -10,15 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gdstk
 import numpy as np
 
 from intaglio.errors import BadInput
 from intaglio.golden.model import IntModel
-from intaglio.layout.contents import ROM_BITS, Rom, contents, fabric_array, fabrics, roms
+from intaglio.layout.contents import Rom, contents, fabric_array, fabrics, roms
 from intaglio.layout.fabric import Array, Tile, contacts, tiles
 from intaglio.layout.geometry import geometry
-from intaglio.layout.library import write_library
+from intaglio.layout.library import write_cells
 from intaglio.layout.oasis import write_contacts
 from intaglio.layout.rules import Rules, rules
 from intaglio.layout.tile import base_cells
@@ -60,7 +59,7 @@ def engrave(
     The first two depend on the shape alone. ``jobs``: processes that write tiles, for large models.
     """
     r = rules(PROCESS)
-    made = roms(plan, geometry(1 << ROM_BITS, r))
+    made = roms(plan, r)
     cut = chip_tiles(plan, r)
     arrays = [cut[name][0].array for name, _ in fabrics(plan)]
     total = sum(each[0].array.cells for each in cut.values())
@@ -82,14 +81,14 @@ def engrave(
 def chip_tiles(plan: ChipPlan, r: Rules) -> dict[str, list[Tile]]:
     """Every array's tiles, by its name: the fabrics' in the order of the chain, then the ROMs'."""
     arrays = [fabric_array(name, fabric) for name, fabric in fabrics(plan)]
-    arrays += [rom.array for rom in roms(plan, geometry(1 << ROM_BITS, r)).values()]
+    arrays += [rom.array for rom in roms(plan, r).values()]
     return {array.name: list(tiles(array, r)) for array in arrays}
 
 
 def tile_codes(model: IntModel, plan: ChipPlan, wanted: str) -> tuple[Tile, np.ndarray]:
     """A tile by its name, and its array's codes. Raises :class:`BadInput` where there is none."""
     r = rules(PROCESS)
-    made, cut = roms(plan, geometry(1 << ROM_BITS, r)), chip_tiles(plan, r)
+    made, cut = roms(plan, r), chip_tiles(plan, r)
     names = {tile.name: tile for each in cut.values() for tile in each}
     if wanted not in names:
         some = ", ".join([*names][:3])
@@ -171,9 +170,7 @@ def file_name(tile: Tile) -> str:
 
 def write_base(made: list[Tile], path: Path, r: Rules) -> None:
     """Write the base cells of all tiles as OASIS."""
-    library = gdstk.Library("base", unit=1e-6, precision=r.grid * 1e-9)
-    library.add(*base_cells(made, r))
-    write_library(library, path)
+    write_cells("base", base_cells(made, r), path, r)
 
 
 def sheet(plan: ChipPlan, made: dict[str, Rom], cut: dict[str, list[Tile]], r: Rules) -> str:

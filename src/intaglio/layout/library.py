@@ -1,14 +1,29 @@
 """A gdstk library as a layout file: whole, or not there."""
 
 import errno
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
 import gdstk
 
+from intaglio.layout.rules import Rules
+
 OASIS, GDS = ".oas", ".gds"
 EPOCH = datetime(2000, 1, 1)  # the same input gives the same file
 OASIS_END, GDS_END = 256, b"\x00\x04\x04\x00"  # bytes of END; ENDLIB
+
+
+def write_cells(name: str, cells: Iterable[gdstk.Cell], path: Path, r: Rules) -> None:
+    """Write cells as a library of their own, see :func:`write_library`."""
+    library = new_library(name, r)
+    library.add(*cells)
+    write_library(library, path)
+
+
+def new_library(name: str, r: Rules) -> gdstk.Library:
+    """An empty library in um, on the rules' grid."""
+    return gdstk.Library(name, unit=1e-6, precision=r.grid * 1e-9)
 
 
 def write_library(library: gdstk.Library, path: Path) -> None:

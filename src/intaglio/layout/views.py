@@ -11,7 +11,7 @@ from intaglio.layout.access import Access
 from intaglio.layout.fabric import Tile, contacts
 from intaglio.layout.geometry import reserved
 from intaglio.layout.liberty import CONDITIONS, Macro, is_simulated, liberty
-from intaglio.layout.library import write_library
+from intaglio.layout.library import write_cells
 from intaglio.layout.netlist import netlist
 from intaglio.layout.oasis import Contacts
 from intaglio.layout.pen import UM, Span
@@ -120,15 +120,13 @@ def write_tile_views(tile: Tile, codes: np.ndarray, folder: Path, r: Rules) -> l
     with path.open("w", encoding="utf-8") as stream:
         stream.write(f"* {tile.name}\n")
         stream.writelines(f"{line}\n" for line in netlist(tile, codes, r))
-    library = gdstk.Library(tile.name, unit=1e-6, precision=r.grid * 1e-9)
     cells = base_cells([tile], r)
     own = gdstk.Cell(f"{tile.base}_codes")
     own.add(*contact_shapes(contacts(tile, tile.codes(codes), r), r))
     (top,) = (cell for cell in cells if cell.name == tile.base)
     top.add(gdstk.Reference(own))
-    library.add(*cells, own)
     drawn = folder / f"{tile.name}.gds"
-    write_library(library, drawn)
+    write_cells(tile.name, [*cells, own], drawn, r)
     return [path, drawn]
 
 

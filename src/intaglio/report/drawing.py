@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.flow.librelane import chip_floorplan
+from intaglio.flow.die import chip_floorplan
 from intaglio.flow.package import Package
 from intaglio.layout.die import PROCESS, chip_tiles, tile_codes
 from intaglio.layout.die_picture import COLOURS, GROUND, shapes
