@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In
 
 from intaglio.architecture import Architecture
 from intaglio.golden.number import Int, Widths
-from intaglio.hardware.accumulate import Accumulate
+from intaglio.hardware.accumulate import Accumulate, Start
 from intaglio.hardware.adapter import Adapter
 from intaglio.hardware.attention import GROUP, Attention
 from intaglio.hardware.chain import Ends
@@ -18,6 +18,7 @@ from intaglio.hardware.exponential import Exponential
 from intaglio.hardware.gate import Gate
 from intaglio.hardware.head import Head
 from intaglio.hardware.layer import Layer
+from intaglio.hardware.library import Library
 from intaglio.hardware.linear import Linear
 from intaglio.hardware.norm import Norm
 from intaglio.hardware.product_bank import ProductBank
@@ -105,15 +106,9 @@ def make_narrow(beat: int, accumulator: int, to: int) -> Linear:
 
 
 def make_select(inputs: int, outputs: int, lanes: int, accumulator: int, beat: int) -> Select:
-    """A fabric around its black boxes: cells, start values."""
+    """A fabric around its black boxes: cells, ROMs, banks, columns, start values."""
     shape = fabric(inputs=inputs, outputs=outputs, lanes=lanes, accumulator=accumulator)
-    return Select(name="x", fabric=shape, beat=beat)
-
-
-def select_known(inputs: int, outputs: int, lanes: int, accumulator: int, beat: int):
-    """The banks and columns of a fabric."""
-    yield "bank_3", {}, lanes
-    yield "column", {"lanes": lanes, "product": 12, "accumulator": accumulator, "shift": 0}, outputs
+    return Select(name="x", fabric=shape, beat=beat, library=Library())
 
 
 def make_attention(heads: int, kv_heads: int, head_width: int, positions: int, beat: int):
@@ -173,13 +168,19 @@ BLOCKS: dict[str, Block] = {
             **ONE,
         },
     ),
+    "start": Block(
+        "a beat of sums taken, and its start values added",
+        [{"beat": b, "accumulator": a} for b, a in ((1, 20), (2, 24), (4, 32), (8, 24))],
+        Start,
+        {"sum_bits": lambda **s: s["beat"] * s["accumulator"]},
+    ),
     "frame": Block(
         "a fabric's activation registers, row selection, control and reading of sums",
         [
             {"inputs": i, "outputs": o, "lanes": n, "accumulator": a, "beat": b}
             for i, o, n, a, b in (
                 (32, 8, 8, 20, 4), (64, 8, 8, 20, 4), (64, 8, 16, 20, 4), (128, 8, 16, 20, 4),
-                (64, 16, 8, 20, 4), (64, 16, 8, 24, 8), (64, 32, 16, 20, 4),
+                (64, 16, 8, 20, 4), (64, 16, 8, 24, 8), (64, 32, 16, 20, 4), (128, 64, 8, 24, 4),
             )
         ],
         make_select,
@@ -189,7 +190,6 @@ BLOCKS: dict[str, Block] = {
             "sum_bits": lambda **s: s["outputs"] * s["accumulator"],
             **ONE,
         },
-        known=select_known,
     ),
     "narrow": Block(
         "narrowing of a beat of sums: multiply, shift, round, saturate",

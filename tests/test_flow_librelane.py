@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,15 @@ from tiny_chip import QUICK, tiny_checkpoint
 from intaglio.flow.compile import compile_model
 from intaglio.flow.librelane import ForLibreLane, write_librelane
 from intaglio.flow.masks import engrave_package
-from intaglio.flow.package import open_package
-from intaglio.layout.assembly import DIE, assemble, write_assembly
+from intaglio.flow.package import Package, open_package
+from intaglio.flow.simulator import layout_of
+from intaglio.golden.sample import Sampling
+from intaglio.layout import assembly
+from intaglio.plan.schedule import Schedule, User
+from intaglio.verify.assemble import STATIONS, assemble
+from intaglio.verify.lockstep import verify
 from intaglio.verify.rules import BY_CONSTRUCTION, regions, violations
+from intaglio.verify.simulation import HARNESS, write_layout
 from intaglio.verify.verilator import lint
 
 pytestmark = pytest.mark.slow
@@ -71,7 +78,8 @@ def test_every_file_is_there_and_every_tile_in_the_die(written, config):
         assert 0 < x < x + float(size[1]) < width
         assert 0 < y < y + float(size[2]) < height
     assert len(places(config)) == written.connected
-    assert len(config["FP_OBSTRUCTIONS"]) == len(written.plan.places) - written.connected
+    assert len(config["FP_OBSTRUCTIONS"]) == 1  # the tile that no circuit reads
+    assert len(written.plan.places) == written.connected + 1
 
 
 ELABORATE = "from pyosys import libyosys as y; y.run_pass('script chip.ys', y.Design())"
@@ -109,9 +117,47 @@ def test_verilator_elaborates_the_chip_with_what_tiles_do(written, config, tmp_p
     models = [written.path / "simulation" / f"{base}.v" for base in config["MACROS"]]
     defined = tmp_path / "defined.v"
     defined.write_text("`define SIMULATION\n")
-    rtl = written.path.parent / "chip" / "rtl"  # its models of ROMs, in place of black boxes
-    whole = [path for path in sources if path.name != "open.v"]
-    lint([defined, *whole, rtl / "rom.sv", rtl / "selection.sv", *models], "chip")
+    lint([defined, *sources, *models], "chip")
+
+
+def simulator(folder: Path, work: Path, package: Package) -> Path:
+    """The chip down to its tiles, as a program."""
+    rtl = work / "rtl"
+    rtl.mkdir(parents=True)
+    for path in [*(folder / "rtl").iterdir(), *(folder / "simulation").glob("*.v")]:
+        (rtl / path.name).write_text("`define SIMULATION\n" + path.read_text())
+    shutil.copy(package.path / "rtl" / STATIONS, rtl)
+    write_layout(work, *layout_of(package))
+    return assemble(rtl, HARNESS, work)
+
+
+def test_the_chip_down_to_its_tiles_is_the_integer_model(written, tmp_path):
+    """Every operation, with codes and ROM words out of the tiles, in the planned cycles; and the
+    first one that a tile's wrong contact changes is found."""
+    package = open_package(written.path.parent / "chip")
+    program = simulator(written.path, tmp_path / "work", package)
+    codes = written.path / "simulation" / "codes"
+    ids, count = [5, 6, 7, 8, 9], 4
+    planned = Schedule(package.plan).run([User(len(ids), count, Sampling())])
+    verdict = verify(
+        package.model, program, codes, ids, count, Sampling(), planned_cycles=planned,
+        plan=package.plan,
+    )  # fmt: skip
+    assert verdict.first_difference is None
+    assert verdict.equal
+    assert verdict.positions == len(ids) + count
+    damaged = tmp_path / "codes"
+    shutil.copytree(codes, damaged)
+    tile = damaged / "o_narrow.1.0.0.hex"
+    words = tile.read_text().splitlines()
+    words[0] = f"{int(words[0], 16) ^ 1 << 8:0{len(words[0])}x}"  # a bit of its first multiplier
+    tile.write_text("\n".join(words) + "\n")
+    wrong = verify(
+        package.model, program, damaged, ids, count, Sampling(), planned_cycles=planned,
+        plan=package.plan,
+    ).first_difference  # fmt: skip
+    assert wrong is not None
+    assert (wrong.layer, wrong.op, wrong.element) == (1, "o", 0)
 
 
 def loaded(config: Path, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -157,7 +203,7 @@ def test_whole_matrices_keep_the_rules_together(written, tmp_path):
     masks = written.path.parent / "chip" / "masks"
     near = [*written.plan.of("layers.0.k"), *written.plan.of("layers.0.v")]
     assert len(near) > 4
-    write_assembly(assemble(near, masks, RULES), tmp_path / "die.oas")
-    layers = regions({tmp_path / "die.oas": DIE}, RULES)
+    assembly.write_assembly(assembly.assemble(near, masks, RULES), tmp_path / "die.oas")
+    layers = regions({tmp_path / "die.oas": assembly.DIE}, RULES)
     checked = [rule for rule in RULES.rules.values() if rule.check not in BY_CONSTRUCTION]
     assert [rule.name for rule in checked if violations(layers, rule)] == []

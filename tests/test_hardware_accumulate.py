@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""The column: counted bits, weighted and summed, from a start value."""
+"""The column: counted bits, weighted and summed."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,12 @@ from amaranth.sim import Simulator
 from intaglio.hardware.accumulate import Accumulate
 
 
-def accumulate(block: Accumulate, bits: np.ndarray, extra_rows: int, start: int) -> int:
+def accumulate(block: Accumulate, bits: np.ndarray, extra_rows: int) -> int:
     """The sum after rows of selected bits [rows, product, lanes]; the last rows are extra."""
     result = 0
 
     async def testbench(ctx):
         nonlocal result
-        ctx.set(block.value, start)
         ctx.set(block.start, 1)
         await ctx.tick()
         ctx.set(block.start, 0)
@@ -49,10 +48,9 @@ def test_sums_are_exact(lanes, shift, extra_rows, spare):
     block = Accumulate(lanes=lanes, product=product, accumulator=accumulator, shift=shift)
     bits = rng.integers(0, 2, (rows + extra_rows, product, lanes))
     bits[0] = 1
-    start = int(rng.integers(0, 1 << accumulator))
     weights = (1 << np.arange(product)) @ bits.sum(2).T
-    expected = start + (int(weights[:rows].sum()) << shift) + int(weights[rows:].sum())
-    found = accumulate(block, bits, extra_rows, start)
+    expected = (int(weights[:rows].sum()) << shift) + int(weights[rows:].sum())
+    found = accumulate(block, bits, extra_rows)
     assert found == expected & (1 << accumulator) - 1
 
 

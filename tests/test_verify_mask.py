@@ -190,10 +190,10 @@ def large_contact(path: Path) -> None:
     [
         ("die.json", Path.unlink, r"die\.json: no such file"),
         ("die.json", lambda p: p.write_text("{"), r"die\.json: damaged"),
-        ("die.json", lambda p: p.write_text('{"format": 9}'), r"not a data sheet of format 1"),
+        ("die.json", lambda p: p.write_text('{"format": 9}'), r"not a data sheet of format 2"),
         (
             "die.json",
-            lambda p: p.write_text('{"format": 1}'),
+            lambda p: p.write_text('{"format": 2}'),
             r"die\.json: damaged: no '\w+'",
         ),
         ("base.oas", Path.unlink, r"base\.oas: missing"),

@@ -194,8 +194,8 @@ def librelane(
 ) -> None:
     """Write a chip for LibreLane: config.json, Verilog down to the tiles, the tiles' views.
 
-    Every tile has its place on a die as large as the plan's figures say. ROMs are not connected
-    yet: the configuration loads, but no flow has been run to its end (docs/masks.md).
+    Every tile has its place on a die as large as the plan's figures say. The configuration loads,
+    and the netlist is whole; no flow has been run to its end (docs/masks.md).
     """
     from intaglio.flow.librelane import write_librelane
     from intaglio.flow.package import open_package
@@ -210,7 +210,7 @@ def librelane(
     say(f"{output / 'config.json'}: {done.connected:,} of {values['tiles']:,} tiles in the netlist")
     say(f"  die    {width:.2f} by {height:.2f} mm")
     say(f"  clock  {done.period:g} ns")
-    say("  not connected: the ROMs' tiles, whose places are kept free (docs/masks.md)")
+    say("  not connected: the residual's step, which no circuit reads (docs/masks.md)")
 
 
 @masks.command(epilog="Example: intaglio masks die chips/bundled -o die.oas")

@@ -17,9 +17,17 @@ from intaglio.flow.folder import whole_folder
 from intaglio.flow.masks import masks_of, shown
 from intaglio.flow.package import Package
 from intaglio.flow.progress import Progress, silent
-from intaglio.hardware.structure import kinds, structure
+from intaglio.hardware.structure import (
+    CELLS,
+    MAP,
+    START,
+    RomKind,
+    kinds,
+    rom_choice,
+    structure,
+)
 from intaglio.layout.assembly import assemble, write_assembly
-from intaglio.layout.contents import contents, fabric_array, fabrics, roms
+from intaglio.layout.contents import UNREAD, Rom, contents, fabric_array, fabrics, roms
 from intaglio.layout.die import PROCESS
 from intaglio.layout.fabric import Tile, tiles
 from intaglio.layout.floorplan import Floorplan, Place
@@ -29,29 +37,22 @@ from intaglio.layout.pen import UM
 from intaglio.layout.rules import Rules, rules
 from intaglio.layout.tile import base_cells
 from intaglio.layout.views import macro, write_views
-from intaglio.layout.wrapper import behaviour, cells, image, image_name, instance_name
+from intaglio.layout.wrapper import (
+    behaviour,
+    cells,
+    image,
+    image_name,
+    instance_name,
+    reader,
+)
 from intaglio.plan.chip import ChipPlan
 
 DESIGN, CLOCK = "chip", "clk"
 CORNERS = {"typical": "*_tt_025C_1v80", "slow": "*_ss_100C_1v60", "fast": "*_ff_n40C_1v95"}
 """LibreLane's corners of sky130 by the simulated conditions; tiles are slowest at -40 C."""
 LEFT_OUT = re.compile(r"fabric_\w+\.sv|selection\.sv|rom\.sv")
+"""Contract models, which gates and tiles take the places of."""
 WRITING = "writing the chip for LibreLane"
-OPEN = """\
-// What no tile is connected to yet: ROM words, and the accumulators' start values.
-(* blackbox *)
-module rom #(parameter NAME = "", parameter WIDTH = 1, parameter DEPTH = 1) (
-    input wire clk, input wire [15:0] id,
-    input wire [(DEPTH == 1 ? 1 : $clog2(DEPTH)) - 1:0] address,
-    output wire [WIDTH-1:0] data
-);
-endmodule
-(* blackbox *)
-module start_values #(parameter NAME = "", parameter COLUMNS = 1, parameter ACCUMULATOR = 32) (
-    input wire [15:0] id, output wire [COLUMNS*ACCUMULATOR-1:0] values
-);
-endmodule
-"""
 INSTANCE = re.compile(r"^  (\w+)(?: #\((.*?)^  \))?\s+(\\\S+|\w+)\s+\((.*?)^  \);", re.M | re.S)
 """An instance of a module in Amaranth's Verilog: module, parameters, name, ports."""
 
@@ -115,10 +116,31 @@ def write_sources(package: Package, folder: Path, r: Rules) -> list[str]:
         array = fabric_array(kind.matrix, kind.fabric)
         text = cells(kind.cells, kind.matrix, [*tiles(array, r)], r)
         texts[f"{kind.cells}.sv"] = text
-    texts["open.v"] = OPEN
+    readers = rom_kinds(package.plan, r)
+    texts["rom.v"] = rom_choice(readers.values())
+    for rom in roms(package.plan, r).values():
+        if (kind := readers.get(kind_of(rom))) and f"{kind.module}.sv" not in texts:
+            text = reader(kind.module, kind.name, rom, [*tiles(rom.array, r)])
+            texts[f"{kind.module}.sv"] = text
     for name, text in texts.items():
         (folder / name).write_text(text, "utf-8")
     return sorted(texts)
+
+
+def rom_kinds(plan: ChipPlan, r: Rules) -> dict[tuple[str, int, int], RomKind]:
+    """Every kind of ROM that a circuit reads."""
+    found: dict[tuple[str, int, int], RomKind] = {}
+    for rom in roms(plan, r).values():
+        name, width, words = key = kind_of(rom)
+        if name != UNREAD and key not in found:
+            number = sum(kind.name == name for kind in found.values())
+            found[key] = RomKind(name, width, words, f"{name}_{number}_rom")
+    return found
+
+
+def kind_of(rom: Rom) -> tuple[str, int, int]:
+    """What the RTL knows a ROM by, its layer aside: name, bits of a word, words."""
+    return rom.name.rpartition(".")[2], rom.width, rom.words
 
 
 def write_kinds(bases: Mapping[str, Tile], folder: Path, r: Rules) -> None:
@@ -130,14 +152,14 @@ def write_kinds(bases: Mapping[str, Tile], folder: Path, r: Rules) -> None:
 
 
 def write_simulation(package: Package, folder: Path, r: Rules) -> None:
-    """What the fabrics' tiles do, and the codes of every one of them."""
+    """What tiles do, and the codes of every one of them that is read."""
     (folder / "codes").mkdir(parents=True)
-    plan, names = package.plan, dict(fabrics(package.plan))
+    plan = package.plan
     bases: dict[str, Tile] = {}
     for array, codes in contents(package.model, plan, roms(plan, r)):
-        if array.name not in names:
-            continue
         number, _, matrix = array.name.removeprefix("layers.").rpartition(".")
+        if matrix == UNREAD:
+            continue
         for tile in tiles(array, r):
             bases[tile.base] = tile
             path = folder / "codes" / image_name(matrix, number or 0, tile)
@@ -150,15 +172,29 @@ def connected(rtl: Path, plan: ChipPlan) -> dict[str, str]:
     """Every tile in the netlist: the path of its instance by its name on the die."""
     r, found = rules(PROCESS), {}
     shapes, made = dict(fabrics(plan)), kinds(plan)
-    for path, name in fabric_paths(rtl, DESIGN, "", "0"):
+    words, readers = roms(plan, r), rom_kinds(plan, r)
+
+    def read(path: str, name: str) -> None:
+        kind = readers[kind_of(words[name])]
+        for tile in tiles(words[name].array, r):
+            found[tile.name] = f"{path}.{kind.module}.chosen.{instance_name(tile)}"
+
+    for path, name in paths(rtl, DESIGN, "", "0"):
+        if name not in shapes:
+            read(path, name if name in words else name.rpartition(".")[2])
+            continue
         kind = made[name.rpartition(".")[2], shapes[name]]
+        own = f"{path}.{kind.path}"
         for tile in tiles(fabric_array(name, kind.fabric), r):
-            found[tile.name] = f"{path}.{kind.path}.{instance_name(tile)}"
+            found[tile.name] = f"{own}.{CELLS}.{instance_name(tile)}"
+        read(f"{own}.{START}", f"{name}_start")
+        if kind.fabric.extra_rows:
+            read(f"{own}.{MAP}", f"{name}_map")
     return found
 
 
-def fabric_paths(rtl: Path, module: str, path: str, layer: str) -> Iterator[tuple[str, str]]:
-    """Instances of fabrics below a module, and the full names of their matrices."""
+def paths(rtl: Path, module: str, path: str, layer: str) -> Iterator[tuple[str, str]]:
+    """Instances of fabrics and ROMs below a module, and their full names."""
     source = rtl / f"{module}.v"
     if not source.is_file():
         return
@@ -166,12 +202,12 @@ def fabric_paths(rtl: Path, module: str, path: str, layer: str) -> Iterator[tupl
         own = f"{path}.{instance.removeprefix(chr(92))}".removeprefix(".")
         number = re.search(r"\.id\(\d+'[hd]([0-9a-f]+)\)", ports)
         index = str(int(number[1], 16)) if number else layer
-        if kind.startswith("fabric_b"):
+        if kind.startswith("fabric_b") or kind == "rom":
             named = re.search(r'\.NAME\("(\w+)"\)', parameters)
             assert named, own
             yield own, named[1] if named[1] == "head" else f"layers.{index}.{named[1]}"
         else:
-            yield from fabric_paths(rtl, kind, own, index)
+            yield from paths(rtl, kind, own, index)
 
 
 def clock_period(made: list[Tile], r: Rules) -> float:

@@ -1,4 +1,4 @@
-"""One column: counts the bits that its lanes select, and accumulates them."""
+"""One column: counts the bits that its lanes select, and accumulates them. What sums start from."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
@@ -15,8 +15,7 @@ class Accumulate(wiring.Component):
 
     Members
     -------
-    start : ``In(1)``, take ``value`` for the sum
-    value : ``In``, the start value
+    start : ``In(1)``, begin from 0
     enable : ``In(1)``, a bit cycle
     bits : ``In``, the selected bit of every lane
     first, last : ``In(1)``, it is the row's first or last
@@ -34,7 +33,6 @@ class Accumulate(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "value": In(accumulator),
                 "enable": In(1),
                 "bits": In(lanes),
                 "first": In(1),
@@ -70,7 +68,7 @@ class Accumulate(wiring.Component):
             else:
                 self._raise(m, 0, carry)
         with m.If(self.start):
-            m.d.sync += [self.sum.eq(self.value), carry.eq(0)]
+            m.d.sync += [self.sum.eq(0), carry.eq(0)]
         return m
 
     def _turn(self, m: Module, base: int, bit: Value) -> None:
@@ -83,6 +81,35 @@ class Accumulate(wiring.Component):
         if base + self.product < len(self.sum):
             high = self.sum[base + self.product :]
             m.d.sync += high.eq(high + carry)
+
+
+class Start(wiring.Component):
+    """Takes a beat of sums and adds the values that they start from.
+
+    Members
+    -------
+    take : ``In(1)``
+    counted : ``In``, ``beat`` sums of ``accumulator`` bits, of the cycle before
+    values : ``In``, likewise, of this cycle
+    sums : ``Out``, likewise
+    """
+
+    def __init__(self, *, beat: int, accumulator: int) -> None:
+        self.beat, self.accumulator = beat, accumulator
+        bits = beat * accumulator
+        super().__init__(
+            {"take": In(1), "counted": In(bits), "values": In(bits), "sums": Out(bits)}
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        taken = Signal.like(self.counted, reset_less=True)
+        with m.If(self.take):
+            m.d.sync += taken.eq(self.counted)
+        for place in range(self.beat):
+            of = slice(place * self.accumulator, (place + 1) * self.accumulator)
+            m.d.comb += self.sums[of].eq(taken[of] + self.values[of])
+        return m
 
 
 def count(m: Module, columns: list[list[Value]], carried: Value) -> Value:

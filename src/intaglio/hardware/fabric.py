@@ -255,7 +255,7 @@ module {name} #(
   initial begin : engrave
     string folder;
     int unsigned b, g, i, l, p, w;
-    logic [ACCUMULATOR-1:0] starts [COLUMNS];
+    logic [BEAT*ACCUMULATOR-1:0] starts [(COLUMNS + BEAT - 1) / BEAT];
     logic [LANES*MAP-1:0] maps [MAPS];
     if (!$value$plusargs("rom=%s", folder)) $fatal(1, "+rom=DIR is missing");
     $readmemh($sformatf("%s/%s.%0d.hex", folder, NAME, id), rom);
@@ -265,7 +265,8 @@ module {name} #(
       b = i / (64 * BLOCK);
       w = i / 64 % BLOCK;
       begin /*verilator unroll_disable*/ for (p = 0; p < ACCUMULATOR; p = p + 1) begin
-        first[b][p][w] = first[b][p][w] | (64'(starts[i][p]) << (i % 64));
+        first[b][p][w] = first[b][p][w]
+          | (64'(starts[i/BEAT][i%BEAT*ACCUMULATOR+p]) << (i % 64));
       end end
     end end
     if (EXTRA != 0) begin

@@ -7,7 +7,7 @@ word stands on a line; the first element of a word is in its low bits.
 name                        words                         a word
 ==========================  ============================  ==========================================
 ``q`` ... ``down, head``    row, lane, plane, 64 columns  64 bits of a code plane, the sign last
-``<matrix>_start``          column                        start value of the accumulator
+``<matrix>_start``          beat                          start values of the sums
 ``<matrix>_map``            extra row                     the main row that each lane repeats
 ``<matrix>_narrow``         beat                          16-bit multipliers below 6-bit shifts
 ``embedding``               token, beat                   8-bit elements
@@ -64,7 +64,7 @@ def matrix_images(
     """The images of one fabric and of the multipliers behind it."""
     codes, sources = place(matrix, fabric)
     yield f"{name}.{number}.hex", code_image(codes, fabric)
-    yield f"{name}_start.{number}.hex", start_image(codes, fabric)
+    yield f"{name}_start.{number}.hex", start_image(codes, fabric, beat)
     if fabric.extra_rows:
         yield f"{name}_map.{number}.hex", hex_words(sources, fabric.rows.bit_length())
     yield f"{name}_narrow.{number}.hex", narrow_image(matrix, beat)
@@ -81,10 +81,11 @@ def code_image(codes: np.ndarray, fabric: FabricPlan) -> bytes:
     return hex_bytes(planes.reshape(-1, WORD // 8))
 
 
-def start_image(codes: np.ndarray, fabric: FabricPlan) -> bytes:
-    """Start values, modulo 2**accumulator."""
-    values = start_values(codes, fabric).astype(np.uint64)[:, None]
-    return hex_words(values, fabric.accumulator)
+def start_image(codes: np.ndarray, fabric: FabricPlan, beat: int) -> bytes:
+    """Start values, modulo 2**accumulator, ``beat`` to a word; 0 beyond the last output."""
+    words = np.zeros(-(-fabric.outputs // beat) * beat, np.uint64)
+    words[: fabric.outputs] = start_values(codes, fabric).astype(np.uint64)
+    return hex_words(words.reshape(-1, beat), fabric.accumulator)
 
 
 def narrow_image(matrix: Matrix, beat: int) -> bytes:

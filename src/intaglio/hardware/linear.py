@@ -114,14 +114,15 @@ class Linear(wiring.Component):
         m = Module()
         # what narrows stands still, and costs nothing, while the fabrics run
         m.domains.read = ClockDomain("read", local=True)
-        self.start, self.reading, self.step = Signal(), Signal(), Signal()
+        self.start, self.soon, self.reading, self.step = (Signal() for _ in range(4))
         self.loaded = Signal(INDEX_BITS)
         self.column = Signal(INDEX_BITS)
         self.matrix = Signal(range(max(len(self.matrices), 2)))
         self.last = Signal()
         running = self._run(m)
         stages = [Signal(name=name) for name in ("fetched", "multiplied", "shifted")]
-        working = Cat(self.reading, *stages, self.o.valid).any()
+        # a cycle early, for ROMs must read their first words anew after they stood
+        working = Cat(self.soon, self.reading, *stages, self.o.valid).any()
         m.submodules += Instance(
             "clock_gate", i_clk=ClockSignal(), i_rst=ResetSignal(), i_enable=working,
             o_gated=ClockSignal("read"), o_gated_rst=ResetSignal("read"),
@@ -202,7 +203,8 @@ class Linear(wiring.Component):
             m.d.sync += [self.loaded.eq(0), running.eq(1), time.eq(0)]
         with m.If(running):
             m.d.sync += time.eq(time + 1)
-            with m.If(time == wait - 2):
+            m.d.comb += self.soon.eq(time == wait - 2)
+            with m.If(self.soon):
                 m.d.sync += [running.eq(0), self.reading.eq(1)]
         return running
 

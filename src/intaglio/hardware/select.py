@@ -6,6 +6,7 @@ from amaranth.hdl import (
     ClockDomain,
     ClockSignal,
     Const,
+    DomainRenamer,
     Instance,
     Module,
     Mux,
@@ -17,7 +18,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.golden.number import CODEBOOKS
-from intaglio.hardware.accumulate import Accumulate
+from intaglio.hardware.accumulate import Accumulate, Start
 from intaglio.hardware.fabric import INDEX_BITS
 from intaglio.hardware.library import Library
 from intaglio.hardware.product_bank import ProductBank
@@ -28,8 +29,9 @@ class Select(wiring.Component):
     """The fabric of :mod:`intaglio.hardware.fabric`, gate by gate: the same ports and cycles.
 
     The programmable cells are instances: ``selection`` ties every (row, lane, column) to one of its
-    lane's lines, ``start_values`` holds what the accumulators start from, ``rom`` which row an
-    extra row repeats. Columns beyond the last read 0.
+    lane's lines, ``rom`` holds which row an extra row repeats, and what sums start from: no ROM
+    could load all accumulators at once, so it is added to a beat that is read. Columns beyond the
+    last read 0.
 
     ``cells``: a module of the fabric's own in place of ``selection``, which has its clock besides.
     ``library``: takes banks and columns, each once.
@@ -160,7 +162,6 @@ class Select(wiring.Component):
         """Select, count and accumulate."""
         f = self.fabric
         selected = Signal(f.lanes * f.outputs)
-        values = Signal(f.accumulator * f.outputs)
         ports = {"i_id": self.id, "i_row": state[4:], "i_lines": lines, "o_selected": selected}
         if self.cells:
             cells = Instance(self.cells, i_clk=ClockSignal(), **ports)
@@ -170,10 +171,6 @@ class Select(wiring.Component):
                 p_COLUMNS=f.outputs, p_ROWS=f.rows + f.extra_rows, **ports,
             )  # fmt: skip
         m.submodules.selection = cells
-        m.submodules.start_values = Instance(
-            "start_values", p_NAME=self.name, p_COLUMNS=f.outputs, p_ACCUMULATOR=f.accumulator,
-            i_id=self.id, o_values=values,
-        )  # fmt: skip
         assert len(lines) == f.lanes * len(CODEBOOKS[f.bits])
         sums = []
         for column in range(f.outputs):
@@ -183,29 +180,48 @@ class Select(wiring.Component):
             )  # fmt: skip
             m.d.comb += [
                 one.start.eq(self.start),
-                one.value.eq(values[column * f.accumulator : (column + 1) * f.accumulator]),
-                one.bits.eq(selected[column * f.lanes : (column + 1) * f.lanes]),
+                one.bits.eq(Cat(selected[lane * f.outputs + column] for lane in range(f.lanes))),
                 Cat(one.enable, one.first, one.last, one.extra).eq(state[:4]),
             ]
             sums.append(one.sum)
         return sums
 
-    def _place(self, m: Module, name: str, kind: type[wiring.Component], **parameters):
+    def _place(
+        self, m: Module, name: str, kind: type[wiring.Component], domain: str = "sync", **parameters
+    ):  # fmt: skip
         """A part, in the library where there is one."""
         if self.library is None:
-            m.submodules[name] = part = kind(**parameters)
+            part = kind(**parameters)
+            m.submodules[name] = DomainRenamer(domain)(part)
             return part
         return self.library.place(
-            m, kind, clock=ClockSignal(), reset=ResetSignal(), **parameters
+            m, kind, clock=ClockSignal(domain), reset=ResetSignal(domain, allow_reset_less=True),
+            **parameters,
         )  # fmt: skip
 
     def _read(self, m: Module, sums: list[Value]) -> None:
-        """One beat of the sums, registered by the reader's clock."""
+        """One beat of the sums, registered by the reader's clock, above its start values.
+
+        ROM has no enable: it reads the same word again while the reader waits.
+        """
         f = self.fabric
         m.domains.read = ClockDomain("read", local=True, reset_less=True)
         m.d.comb += ClockSignal("read").eq(self.read_clk)
         padding = -f.outputs % self.beat
         padded = [*sums, *[Const(0, f.accumulator)] * padding]
         beats = [Cat(*padded[i : i + self.beat]) for i in range(0, len(padded), self.beat)]
+        start = self._place(m, "start", Start, "read", beat=self.beat, accumulator=f.accumulator)
+        m.d.comb += [
+            start.take.eq(self.read),
+            start.counted.eq(Array(beats)[self.read_index]),
+            self.read_data.eq(start.sums),
+        ]
+        held = Signal.like(self.read_index)
         with m.If(self.read):
-            m.d.read += self.read_data.eq(Array(beats)[self.read_index])
+            m.d.read += held.eq(self.read_index)
+        address = Signal(range(max(len(beats), 2)))
+        m.d.comb += address.eq(Mux(self.read, self.read_index, held))
+        m.submodules.start_values = Instance(
+            "rom", p_NAME=f"{self.name}_start", p_WIDTH=len(start.values), p_DEPTH=len(beats),
+            i_clk=ClockSignal("read"), i_id=self.id, i_address=address, o_data=start.values,
+        )  # fmt: skip

@@ -1,11 +1,12 @@
 """A chip's fabrics as gates in place of their contract models: what a netlist is made of.
 
 Every fabric of another shape is a module of its own, of product banks, counters and accumulators.
-Its cells are the module ``<fabric>_cells``, which is written where tiles are known. The contract
-models' modules keep names, parameters and ports, and choose the fabric by their parameters.
+Its cells are the module ``<fabric>_cells``, and ROMs have modules too, which are written where
+tiles are known. The contract models' modules keep names, parameters and ports, and choose by their
+parameters.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from amaranth.back import verilog
@@ -15,6 +16,9 @@ from intaglio.hardware.library import Library
 from intaglio.hardware.select import Select
 from intaglio.plan.chip import ChipPlan
 from intaglio.plan.tiling import FabricPlan
+
+CELLS, MAP, START = "selection", "map", "start_values"
+"""Instances in a fabric as gates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,8 @@ class Kind:
 
     @property
     def path(self) -> str:
-        """The instance of its cells in the module that a chip places."""
-        return f"{self.module}.chosen.selection"
+        """The instance of the fabric in the module that a chip places."""
+        return f"{self.module}.chosen"
 
 
 def kinds(plan: ChipPlan) -> dict[tuple[str, FabricPlan], Kind]:
@@ -87,6 +91,34 @@ def choice(shape: tuple[int, int, int], made: list[Kind]) -> Iterator[str]:
         yield "    end"
     yield "  endgenerate"
     yield "endmodule"
+
+
+@dataclass(frozen=True, slots=True)
+class RomKind:
+    """All ROMs of one name and one size, bits and words. ``module``: what reads them."""
+
+    name: str
+    width: int
+    words: int
+    module: str
+
+
+def rom_choice(made: Iterable[RomKind]) -> str:
+    """The Verilog of the ROMs' contract model, which places what reads the one it is told."""
+    lines = [
+        'module rom #(parameter NAME = "", parameter WIDTH = 1, parameter DEPTH = 1) (',
+        "    input wire clk, input wire [15:0] id,",
+        "    input wire [(DEPTH == 1 ? 1 : $clog2(DEPTH)) - 1:0] address,",
+        "    output wire [WIDTH-1:0] data", ");", "  generate",
+    ]  # fmt: skip
+    for kind in made:
+        sizes = f"WIDTH == {kind.width} && DEPTH == {kind.words}"
+        lines += [
+            f'    if (NAME == "{kind.name}" && {sizes}) begin : {kind.module}',
+            f"      {kind.module} chosen (.clk(clk), .id(id), .address(address), .data(data));",
+            "    end",
+        ]
+    return "\n".join([*lines, "  endgenerate", "endmodule", ""])
 
 
 CONNECTED = ", ".join(

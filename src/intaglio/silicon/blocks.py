@@ -101,7 +101,7 @@ def layer_parts(outline: "Outline", index: int, position: float) -> Iterator[Par
     plan, fabrics = outline.plan, outline.fabrics(index)
     stored, working = outline.stored(index), outline.working(index)
     for name, fabric in fabrics.items():
-        yield from fabric_parts(name, fabric, copies=stored[name], active=working[name])
+        yield from fabric_parts(name, fabric, plan.beat, copies=stored[name], active=working[name])
     yield from linear_parts(plan, fabrics, stored, working)
     yield from attention_parts(outline, index, position)
     yield from vector_parts(plan, stored, working)
@@ -110,17 +110,21 @@ def layer_parts(outline: "Outline", index: int, position: float) -> Iterator[Par
 
 
 def fabric_parts(
-    name: str, fabric: FabricPlan, copies: float = 1, active: float = 1
+    name: str, fabric: FabricPlan, beat: int, copies: float = 1, active: float = 1
 ) -> Iterator[Part]:
-    """A fabric, and the ROM of its outputs: multipliers, shifts, start values; extra rows' maps."""
+    """A fabric, and the ROM of its outputs: multipliers, shifts, start values, which are added
+    beat by beat; extra rows' maps."""
     moved = fabric.inputs * fabric.activation + fabric.outputs * fabric.accumulator
     yield Part(
         f"{name} fabric", "fabric", copies=copies, active=active, fabric=fabric, moved=moved
     )  # fmt: skip
     constants = fabric.outputs * (NARROW_BITS + fabric.accumulator)
     maps = fabric.extra_rows * fabric.lanes * fabric.rows.bit_length()
-    yield Part(f"{name} constants", "constants", copies=copies, active=active,
-               rom=constants + maps, rom_bits=constants + maps)  # fmt: skip
+    yield Part(
+        f"{name} constants", "constants", copies=copies, active=active,
+        rom=constants + maps, rom_bits=constants + maps, cycles=-(-fabric.outputs // beat),
+        block=logic("start", sum_bits=beat * fabric.accumulator),
+    )  # fmt: skip
 
 
 def linear_parts(
@@ -243,7 +247,7 @@ def end_parts(plan: ChipPlan) -> Iterator[Part]:
         rom_bits=a.width * EMBEDDING.bits + MULTIPLIER_BITS, moved=a.width * RESIDUAL.bits,
     )  # fmt: skip
     yield replace(norm_part(plan, 1), name="final norm", kind="head")
-    yield from fabric_parts("head", plan.head)
+    yield from fabric_parts("head", plan.head, beat)
     narrow = logic("narrow", sum_bits=beat * plan.head.accumulator, beat=beat)
     yield Part("head narrow", "head", block=narrow, cycles=columns)
     yield Part("head control", "head", block=logic("head", beat=beat), cycles=columns)

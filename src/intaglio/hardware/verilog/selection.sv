@@ -1,7 +1,7 @@
 // The cells of a fabric: each (row, lane, column) is tied to one product line of its lane, inverted
 // where its code is negative. In silicon this is a macro; its contents are in no source.
 //
-// `lines`: one bit per magnitude, lane by lane. `selected`: one bit per lane, column by column.
+// `lines`: one bit per magnitude, lane by lane. `selected`: one bit per column, lane by lane.
 module selection #(
     parameter string NAME = "",
     parameter int BITS = 4,
@@ -31,29 +31,7 @@ module selection #(
         for (int plane = 0; plane < BITS; plane = plane + 1)
           code[plane] =
               planes[((32'(row)*LANES+lane)*BITS+plane)*WORDS+column/64][column%64];
-        selected[column*LANES+lane] =
+        selected[lane*COLUMNS+column] =
             lines[lane*MAGNITUDES+32'(code[BITS-2:0])] ^ code[BITS-1];
       end
-endmodule
-
-// What the accumulators of a fabric start from, engraved beside them; column 0 in the low bits.
-module start_values #(
-    parameter string NAME = "",
-    parameter int COLUMNS = 1,
-    parameter int ACCUMULATOR = 32
-) (
-    input  logic [15:0] id,
-    output logic [COLUMNS*ACCUMULATOR-1:0] values
-);
-  logic [ACCUMULATOR-1:0] words[COLUMNS];
-
-  initial begin
-    string folder;
-    if (!$value$plusargs("rom=%s", folder)) $fatal(1, "+rom=DIR is missing");
-    $readmemh($sformatf("%s/%s_start.%0d.hex", folder, NAME, id), words);
-  end
-
-  always_comb
-    for (int column = 0; column < COLUMNS; column = column + 1)
-      values[column*ACCUMULATOR+:ACCUMULATOR] = words[column];
 endmodule

@@ -19,21 +19,20 @@ class Assembly:
 
     def model(self) -> IntModel:
         """The whole model; its own checks are made."""
-        a, last = self.plan.architecture, self.words("constants")
+        a = self.plan.architecture
         layers = []
         for index, fabrics in enumerate(self.plan.layers):
             place = f"layers.{index}"
-            own = self.words(f"{place}.constants")
             layers.append(
                 Layer(
-                    norm_attention=norm(own, "norm_attention"),
-                    norm_mlp=norm(own, "norm_mlp"),
-                    score_shift=int(own["score_shift"][0]),
+                    norm_attention=self.norm(f"{place}.norm_attention"),
+                    norm_mlp=self.norm(f"{place}.norm_mlp"),
+                    score_shift=int(self.words(f"{place}.score_shift")["score_shift"][0]),
                     **{name: self.matrix(f"{place}.{name}", fabrics[name]) for name in MATRICES},
                 )
             )
         elements = self.words("embedding")["element"].astype(np.uint8).view(np.int8)
-        step = int(last["residual_step"][0])
+        step = int(self.words("residual_step")["residual_step"][0])
         return IntModel(
             architecture=a,
             widths=self.plan.widths,
@@ -41,32 +40,48 @@ class Assembly:
             rotary=np.array(self.plan.rotary, np.int64),
             embedding=elements.reshape(a.vocabulary, a.width),
             embedding_multiplier=self.words("embedding_multiplier")["multiplier"].astype(np.uint16),
-            embedding_shift=int(last["embedding_shift"][0]),
+            embedding_shift=int(self.words("embedding_shift")["embedding_shift"][0]),
             layers=tuple(layers),
-            norm=norm(last, "norm"),
+            norm=self.norm("norm"),
             head=self.matrix("head", self.plan.head),
         )
 
     def words(self, name: str) -> dict[str, np.ndarray]:
-        """The fields of a ROM's words: uint64 [words] by name."""
-        rom = self.roms[name]
-        rows = self.codes[name].transpose(1, 0, 2).reshape(-1, rom["digits"])
-        digits, beyond = rows[: rom["words"]], rows[rom["words"] :]
-        bits = np.stack([digits & 1, digits >> 1], -1).reshape(len(digits), -1)
+        """The fields of a ROM's words: uint64 [elements of all words] by name.
+
+        A cell's low bit belongs to an even word, its high bit to the odd one after it.
+        """
+        rom, codes = self.roms[name], self.codes[name]
+        width = sum(bits for _, bits in rom["fields"])
+        cells = codes.transpose(1, 0, 2).reshape(-1, rom["repeat"] * width)
+        bits = np.stack([cells & 1, cells >> 1], 1).reshape(2 * len(cells), -1)
+        if bits[rom["words"] :].any():
+            raise Mismatch(f"{name}: a contact outside its words")
+        bits = bits[: rom["words"]].reshape(-1, width)
         found, at = {}, 0
-        for field, width in rom["fields"]:
+        for field, size in rom["fields"]:
             value = np.zeros(len(bits), np.uint64)
-            for bit in range(width):
+            for bit in range(size):
                 value |= bits[:, at + bit].astype(np.uint64) << np.uint64(bit)
             found[field] = value
-            at += width
-        if bits[:, at:].any() or beyond.any():
-            raise Mismatch(f"{name}: a contact outside its words")
+            at += size
         return found
+
+    def outputs(self, name: str, fabric: FabricPlan) -> dict[str, np.ndarray]:
+        """The fields of a ROM that has an element for every output; beyond the last it is 0."""
+        found = self.words(name)
+        if any(values[fabric.outputs :].any() for values in found.values()):
+            raise Mismatch(f"{name}: a contact beyond the last output")
+        return {field: values[: fabric.outputs] for field, values in found.items()}
+
+    def norm(self, name: str) -> Norm:
+        """The constants of a norm."""
+        own = self.words(name)
+        return Norm(*(int(own[part][0]) for part in ("epsilon", "multiplier", "shift")))
 
     def matrix(self, name: str, fabric: FabricPlan) -> Matrix:
         """A fabric's codes and what stands behind it."""
-        codes, narrow = self.codes[name], self.words(f"{name}.narrow")
+        codes, narrow = self.codes[name], self.outputs(f"{name}_narrow", fabric)
         self.check_start(name, fabric)
         main = codes[: fabric.rows].reshape(-1, fabric.outputs)
         if (main[fabric.inputs :] != unused(fabric)).any():
@@ -87,7 +102,7 @@ class Assembly:
         second = self.codes[name][fabric.rows :]
         if not fabric.extra_rows:
             return np.zeros(0, np.int32), np.zeros((0, fabric.outputs), np.uint8)
-        rows = self.words(f"{name}.map")["row"].astype(np.int64)
+        rows = self.words(f"{name}_map")["row"].astype(np.int64)
         rows = rows.reshape(fabric.extra_rows, fabric.lanes)
         used = rows < fabric.rows
         if (rows > fabric.rows).any() or (second[~used] != unused(fabric)).any():
@@ -112,7 +127,7 @@ class Assembly:
             each -= len(cells) << product_bits(fabric.activation) - 1
             start += each << (fabric.extra_shift if row < fabric.rows else 0)
         expected = start & (1 << fabric.accumulator) - 1
-        wrong = expected != self.words(f"{name}.start")["start"].astype(np.int64)
+        wrong = expected != self.outputs(f"{name}_start", fabric)["start"].astype(np.int64)
         if wrong.any():
             raise Mismatch(
                 f"{name}, column {int(wrong.argmax())}: its start value contradicts its codes"
@@ -122,8 +137,3 @@ class Assembly:
 def unused(fabric: FabricPlan) -> np.ndarray:
     """What the columns of a lane without an input hold: the positive codes in turn."""
     return np.resize(np.arange(1 << fabric.bits - 1), fabric.outputs)
-
-
-def norm(words: dict[str, np.ndarray], name: str) -> Norm:
-    """The constants of a norm from the words that hold them."""
-    return Norm(*(int(words[f"{name}.{part}"][0]) for part in ("epsilon", "multiplier", "shift")))

@@ -29,7 +29,7 @@ from intaglio.verify.mask.shapes import (
     told,
 )
 
-FORMAT = 1
+FORMAT = 2
 FILE = itemgetter("file")
 SHEET, BASE = "die.json", "base.oas"
 UNIT = 4
