@@ -196,7 +196,7 @@ def test_lines_fit_a_reader(run, words):
         (("turnaround", "--promise", "0"), "promise must be from 0.01 to 36,500 days, not 0"),
         (("agents", "--gpu", "h300"), "machine must be one of h100"),
         (("cost", SMALL, "--target", "tiny-tapeout"),
-         "the chip has 126 mm2, more than the user area of 0.576"),
+         "the chip has 126 mm2, more than the user area of 0.576 mm2"),
         (("cost", SMALL, "--die", "1"), "no cut of the chip fits dies of 1 mm2"),
         (("turnaround", "--package-weeks", "inf"),
          "package weeks must be from 0 to 10,000, not inf"),

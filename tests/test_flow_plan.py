@@ -219,8 +219,9 @@ def test_widths_and_contexts_beside_each_other(run):
     assert [(row["context"], row["bits"]) for row in rows] == [
         (context, bits) for context in (1024, 2048, 4096) for bits in (3, 4)
     ]
-    code, out, _ = run("plan", SMALL, "--pareto")
+    code, out, _ = run("plan", SMALL, "--die", "200", "--pareto")
     assert "Width and context, each the fastest chip under the bounds:" in out
+    assert re.search(r"\n +[\d,]+ mm² .* head \d+; over the die\n", out)
 
 
 # several dies
@@ -248,8 +249,9 @@ def test_the_fastest_chip_on_so_many_dies():
 
 
 def test_dies_that_are_too_few():
-    with pytest.raises(DoesNotFit, match=r"^no chip of this shape keeps to"):
+    with pytest.raises(DoesNotFit, match=r"^no chip of this shape keeps to 1,\d+\.\d+ mm2") as said:
         run_plan("llama-3.1-70b", PlanOptions(dies=2))
+    assert said.value.hint == "more --dies, or fewer bits"
 
 
 # what is refused
@@ -325,7 +327,7 @@ def test_a_chip_larger_than_its_seat_has_no_price():
     assert not made.bounds[0].holds
     assert made.cost_per_die.value is None
     assert made.cost_per_die.blocked_by == (
-        "the chip has 126 mm2, more than the user area of 0.576"
+        "the chip has 126 mm2, more than the user area of 0.576 mm2"
     )
 
 

@@ -352,7 +352,10 @@ def on_dies(question: Search, limit: float, most: int) -> Chosen:
     """
     area = most * room_of(limit, question.x)
     for _ in range(24):
-        chosen = searched(replace(question, bounds=replace(question.bounds, area=area)))
+        try:
+            chosen = searched(replace(question, bounds=replace(question.bounds, area=area)))
+        except DoesNotFit as error:
+            raise DoesNotFit(error.message, hint="more --dies, or fewer bits") from None
         if fits(chosen.physical, limit):
             return chosen
         cut = several(chosen.physical, limit)
