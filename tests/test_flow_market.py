@@ -160,6 +160,18 @@ def test_rates_that_are_given_are_taken():
     assert made.gpu.output.number == pytest.approx(10)
 
 
+def test_the_longer_of_two_timelines_fills_the_line(run):
+    slow = ("--steps", "4", "--prompt-tokens", "10", "--tokens", "10",
+            "--tokens-per-second", "10", "--prompt-tokens-per-second", "1000")  # fmt: skip
+    code, out, _ = run("agents", "llama-3.1-8b", *slow)
+    assert code == 0
+    lines = out.splitlines()
+    bars = [line for line in lines if set(line.strip()) <= {"█", "░", "▏"}]
+    assert [len(bar.strip()) for bar in bars] == [3, 80, 80]
+    assert "  the GPU's line, 23 times larger" in lines
+    assert lines[-1].startswith("23.1 times later (")
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
 def test_json_is_one_object_with_the_documented_keys(run, words):
     code, out, _ = run(*words, "--json")
