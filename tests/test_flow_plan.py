@@ -239,6 +239,7 @@ def test_a_model_too_large_for_a_die_is_cut(run):
     _, out, _ = run("plan", "llama-3.1-70b")
     assert re.search(rf"^  the largest of {made.dies} +\d+ mm²", out, re.MULTILINE)
     assert re.search(r"^  links, of each token +[\d.]+ µs", out, re.MULTILINE)
+    assert out.endswith(f"fits a die; --dies {made.dies} looks for the fastest chip\n")
 
 
 def test_the_fastest_chip_on_so_many_dies():

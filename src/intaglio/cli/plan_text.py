@@ -74,6 +74,11 @@ def search_lines(made: Planned) -> Iterable[str]:
     """What a search found: what binds, and what would make it faster."""
     found = made.chosen.found
     if found is None:
+        if made.cut and made.model.package is None and made.options.rows is None:
+            yield (
+                "Rows: the process' own, or more so that a layer fits a die; "
+                f"--dies {made.dies} looks for the fastest chip"
+            )
         return
     free = "no bound: fewer rows are not faster"
     if found.ended:
