@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from intaglio.quantity import Quantity
 from intaglio.silicon.market import table
 
-
 DOCUMENT = Path(__file__).parents[1] / "docs" / "validation.md"
 
 
