@@ -118,6 +118,8 @@ def test_seats_are_for_chips_of_their_process():
     fits = {seat.name: fit for seat, fit in run_turnaround(SMALL, target="sky130").seats}
     assert fits["tiny-tapeout"] == "none"  # 1.4 M weights on half a mm2
     assert fits["ihp"] is None
+    seat = {seat.name: fit for seat, fit in run_turnaround(SMALL, target="tiny-tapeout").seats}
+    assert seat == {"tiny-tapeout": "none", "wafer-space": None, "chipignite": None, "ihp": None}
     assert {fit for _, fit in run_turnaround(SMALL, target="n6").seats} == {None}
 
 
