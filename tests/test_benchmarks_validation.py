@@ -1,5 +1,6 @@
 """What others published: the data file's sources, and the arithmetic of the comparison with it."""
 
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from intaglio.quantity import Quantity
 from intaglio.silicon.market import table
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "validation.md"
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,18 @@ def test_every_published_figure_of_hnlpu_has_a_row(validation, hnlpu):
     assert {len(line) for line in lines} == {8}
     for row in rows:
         assert 0 < row.predicted.low < row.predicted.middle < row.predicted.high
+
+
+def test_the_document_shows_what_is_predicted(validation, hnlpu, capsys):
+    validation.show(validation.hnlpu_lines(validation.hnlpu_rows(hnlpu)))
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 7
+    asides = [
+        f"  {name.replace('_', ' ')}: {validation.number(hnlpu[name].quantity.number)} {unit} "
+        f"({validation.span(*hnlpu[name].quantity.bounds)})"
+        for name, unit in validation.ASIDE.items()
+    ]
+    assert "\n".join([*rows, *asides]) in DOCUMENT.read_text()
 
 
 def test_hnlpu_by_hand(hnlpu):

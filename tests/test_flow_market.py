@@ -118,6 +118,8 @@ def test_seats_are_for_chips_of_their_process():
     fits = {seat.name: fit for seat, fit in run_turnaround(SMALL, target="sky130").seats}
     assert fits["tiny-tapeout"] == "none"  # 1.4 M weights on half a mm2
     assert fits["ihp"] is None
+    seat = {seat.name: fit for seat, fit in run_turnaround(SMALL, target="tiny-tapeout").seats}
+    assert seat == {"tiny-tapeout": "none", "wafer-space": None, "chipignite": None, "ihp": None}
     assert {fit for _, fit in run_turnaround(SMALL, target="n6").seats} == {None}
 
 
@@ -160,6 +162,18 @@ def test_rates_that_are_given_are_taken():
     assert made.gpu.output.number == pytest.approx(10)
 
 
+def test_the_longer_of_two_timelines_fills_the_line(run):
+    slow = ("--steps", "4", "--prompt-tokens", "10", "--tokens", "10",
+            "--tokens-per-second", "10", "--prompt-tokens-per-second", "1000")  # fmt: skip
+    code, out, _ = run("agents", "llama-3.1-8b", *slow)
+    assert code == 0
+    lines = out.splitlines()
+    bars = [line for line in lines if set(line.strip()) <= {"█", "░", "▏"}]
+    assert [len(bar.strip()) for bar in bars] == [3, 80, 80]
+    assert "  the GPU's line, 23 times larger" in lines
+    assert lines[-1].startswith("23.1 times later (")
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
 def test_json_is_one_object_with_the_documented_keys(run, words):
     code, out, _ = run(*words, "--json")
@@ -196,7 +210,7 @@ def test_lines_fit_a_reader(run, words):
         (("turnaround", "--promise", "0"), "promise must be from 0.01 to 36,500 days, not 0"),
         (("agents", "--gpu", "h300"), "machine must be one of h100"),
         (("cost", SMALL, "--target", "tiny-tapeout"),
-         "the chip has 126 mm2, more than the user area of 0.576"),
+         "the chip has 126 mm2, more than the user area of 0.576 mm2"),
         (("cost", SMALL, "--die", "1"), "no cut of the chip fits dies of 1 mm2"),
         (("turnaround", "--package-weeks", "inf"),
          "package weeks must be from 0 to 10,000, not inf"),

@@ -13,6 +13,7 @@ from intaglio.cli.plan_text import listed, more_dies_line
 from intaglio.errors import BadInput, DoesNotFit
 from intaglio.flow.choose import PlanOptions, balanced_positions, open_model
 from intaglio.flow.plan import run_plan
+from intaglio.plan.preset import preset_folder
 from intaglio.plan.process import process
 from intaglio.plan.schedule import Schedule
 from intaglio.silicon.request import Choices
@@ -55,6 +56,38 @@ def test_a_checkpoint_by_its_architecture(made_home):
     made = run_plan(str(made_home(64) / "tiny"))
     assert made.outline.plan.context == 64
     assert made.process.name == "n6"
+
+
+def test_an_architecture_alone(run, made_home, tmp_path):
+    home = made_home(64) / "tiny"
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "config.json").write_bytes((home / "config.json").read_bytes())
+    (alone / "pytorch_model.bin").write_bytes(b"never opened")
+    whole, folder = open_model(str(home)), open_model(str(alone))
+    assert (folder.title, folder.architecture) == ("alone", whole.architecture)
+    assert open_model(str(alone / "config.json")) == folder
+    code, out, _ = run("plan", str(alone / "config.json"), "--json")
+    assert (code, json.loads(out)["parameters"]) == (0, whole.parameters)
+
+
+def test_an_architecture_of_another_family_is_to_be_stated(run, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
+    code, _, err = run("plan", str(tmp_path))
+    assert code == 2
+    assert "model_type must be 'llama', not 'qwen2'\n  hint: state the architecture" in err
+
+
+def test_a_preset_of_ones_own(run, tmp_path):
+    path = tmp_path / "mine.yaml"
+    values = yaml.safe_load((preset_folder() / f"{SMALL}.yaml").read_text())
+    path.write_text(yaml.safe_dump(values | {"name": "mine", "title": "Mine"}))
+    assert open_model(str(path)).parameters == open_model(SMALL).parameters
+    del values["window"]
+    path.write_text(yaml.safe_dump(values))
+    code, _, err = run("plan", str(path))
+    assert code == 2
+    assert err.endswith("BadInput: mine.yaml: has no window\n")
 
 
 def test_a_package_by_its_own_plan(made_home):
@@ -186,8 +219,9 @@ def test_widths_and_contexts_beside_each_other(run):
     assert [(row["context"], row["bits"]) for row in rows] == [
         (context, bits) for context in (1024, 2048, 4096) for bits in (3, 4)
     ]
-    code, out, _ = run("plan", SMALL, "--pareto")
+    code, out, _ = run("plan", SMALL, "--die", "200", "--pareto")
     assert "Width and context, each the fastest chip under the bounds:" in out
+    assert re.search(r"\n +[\d,]+ mm² .* head \d+; over the die\n", out)
 
 
 # several dies
@@ -205,6 +239,7 @@ def test_a_model_too_large_for_a_die_is_cut(run):
     _, out, _ = run("plan", "llama-3.1-70b")
     assert re.search(rf"^  the largest of {made.dies} +\d+ mm²", out, re.MULTILINE)
     assert re.search(r"^  links, of each token +[\d.]+ µs", out, re.MULTILINE)
+    assert out.endswith(f"fits a die; --dies {made.dies} looks for the fastest chip\n")
 
 
 def test_the_fastest_chip_on_so_many_dies():
@@ -215,8 +250,9 @@ def test_the_fastest_chip_on_so_many_dies():
 
 
 def test_dies_that_are_too_few():
-    with pytest.raises(DoesNotFit, match=r"^no chip of this shape keeps to"):
+    with pytest.raises(DoesNotFit, match=r"^no chip of this shape keeps to 1,\d+\.\d+ mm2") as said:
         run_plan("llama-3.1-70b", PlanOptions(dies=2))
+    assert said.value.hint == "more --dies, or fewer bits"
 
 
 # what is refused
@@ -292,7 +328,7 @@ def test_a_chip_larger_than_its_seat_has_no_price():
     assert not made.bounds[0].holds
     assert made.cost_per_die.value is None
     assert made.cost_per_die.blocked_by == (
-        "the chip has 126 mm2, more than the user area of 0.576"
+        "the chip has 126 mm2, more than the user area of 0.576 mm2"
     )
 
 

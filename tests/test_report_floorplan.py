@@ -20,6 +20,7 @@ from intaglio.report.floorplan import (
     group_of,
     lot_of,
     ring_of,
+    sides_of,
 )
 from intaglio.silicon.partition import Die as Cut
 
@@ -46,7 +47,7 @@ def test_dies_add_up_to_the_chip_and_pieces_to_its_blocks(planned):
     assert len(plan.dies) == planned.dies
     area = planned.figures["area_mm2"].number
     assert sum(die.area for die in plan.dies) == pytest.approx(area, rel=1e-9)
-    assert sum(die.side**2 for die in plan.dies) == pytest.approx(area, rel=1e-9)
+    assert sum(die.width * die.height for die in plan.dies) == pytest.approx(area, rel=1e-9)
     blocks = sum(block.count * block.area.number for block in planned.physical.blocks)
     drawn = [each for die in plan.dies for each in die.drawn]
     found = sum(each.box.area for each in drawn if each.piece.group not in ("wires", "links"))
@@ -63,12 +64,12 @@ def test_keys_and_values_have_their_area(planned):
 
 def test_nothing_overlaps_and_nothing_sticks_out(planned):
     die = floorplan(planned).dies[-1]
-    edge = 1e-6 * die.side
+    edge = 1e-6 * die.width
     for each in die.drawn:
         assert each.box.x >= die.ring - edge
         assert each.box.y >= die.ring - edge
-        assert each.box.x + each.box.width <= die.side - die.ring + edge
-        assert each.box.y + each.box.height <= die.side - die.ring + edge
+        assert each.box.x + each.box.width <= die.width - die.ring + edge
+        assert each.box.y + each.box.height <= die.height - die.ring + edge
     for one, other in combinations([each.box for each in die.drawn[:150]], 2):
         wide = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
         tall = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
@@ -81,7 +82,7 @@ def test_the_chain_runs_to_and_fro(planned):
         for (_, one), (_, other) in pairwise(die.tiles):
             apart_x = max(one.x, other.x) - min(one.x + one.width, other.x + other.width)
             apart_y = max(one.y, other.y) - min(one.y + one.height, other.y + other.height)
-            assert max(apart_x, apart_y) < 1e-6 * die.side
+            assert max(apart_x, apart_y) < 1e-6 * die.width
 
 
 areas = st.lists(st.floats(0.001, 100), min_size=1, max_size=12)
@@ -97,10 +98,27 @@ def test_pieces_fill_their_tile(sizes, width, height):
         assert each.box.area == pytest.approx(share * width * height, rel=1e-6, abs=1e-12)
 
 
-@given(st.lists(st.floats(0.01, 900), min_size=1, max_size=9), st.floats(0, 2))
-def test_the_ring_is_what_makes_the_area(inner, ring):
-    area = sum((side**0.5 + 2 * ring) ** 2 for side in inner)
-    assert ring_of(inner, area) == pytest.approx(ring, rel=1e-5, abs=1e-5)
+lengths = st.floats(0.1, 40)
+
+
+@given(st.lists(st.tuples(lengths, lengths), min_size=1, max_size=9), st.floats(0, 2))
+def test_the_ring_is_what_makes_the_area(sides, ring):
+    area = sum((width + 2 * ring) * (height + 2 * ring) for width, height in sides)
+    assert ring_of(sides, area) == pytest.approx(ring, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("inner", "sides"),
+    [(9.0, (3.0, 3.0)), (676.0, (26.0, 26.0)), (780.0, (26.0, 30.0)), (858.0, (26.0, 33.0)),
+     (900.0, (30.0, 30.0))],
+)  # fmt: skip
+def test_a_die_stands_in_a_scanners_field(inner, sides):
+    assert sides_of(inner, 1.0) == pytest.approx(sides)
+
+
+def test_a_chip_that_fills_the_reticle_is_no_wider_than_the_field():
+    (die,) = floorplan(run_plan("llama-3.1-8b")).dies
+    assert (die.width, die.height) == pytest.approx((26.0, 33.0), abs=0.05)
 
 
 def test_a_station_cut_by_columns_is_drawn_on_each_of_its_dies():
@@ -115,7 +133,7 @@ def test_a_station_cut_by_columns_is_drawn_on_each_of_its_dies():
 
 
 def test_a_single_station_is_the_whole_die():
-    die = draw_die([Station("only", (Piece("p", "mlp", 9.0),))], 0.5)
+    die = draw_die([Station("only", (Piece("p", "mlp", 9.0),))], 3.0, 3.0, 0.5)
     (drawn,) = die.drawn
     assert (drawn.box.x, drawn.box.y) == (0.5, 0.5)
     assert (drawn.box.width, drawn.box.height) == pytest.approx((3, 3))

@@ -99,6 +99,15 @@ def test_a_machine_that_nobody_rents_is_owned_and_one_without_a_price_has_none()
     assert none.blocked_by == "not published"
 
 
+def test_what_is_computed_here_is_nobodys_published_figure():
+    for row in baselines(LLAMA):
+        for rate in (row.one_user, row.batch):
+            for figure in (rate.ceiling, rate.tokens_per_joule, rate.usd_per_mtoken):
+                assert figure.quantity.grade in ("inferred", "assumed")
+    groq = next(row for row in baselines(LLAMA) if row.machine.name == "groq")
+    assert groq.batch.ceiling.quantity.grade == "inferred"  # its assumed price is not in it
+
+
 def test_both_comparisons_are_always_there_and_named():
     rows = baselines(LLAMA)
     assert {row.machine.name for row in rows} == set(machines())

@@ -149,7 +149,7 @@ def test_ranges_and_grades_come_from_the_inputs():
     assert (low, high) == pytest.approx(
         [made["good_die_usd"].number * price / 9346 for price in (9000, 10000)]
     )
-    assert made["good_die_usd"].grade == "published claim"
+    assert made["good_die_usd"].grade == "inferred"  # arithmetic on what was published
     assert list(made.figures["good_die_usd"].moves) == ["wafer_price"]
     assert set(made.figures) == set(UNITS)
 

@@ -49,7 +49,7 @@ def test_no_room_beside_the_links():
 
 
 def test_a_station_that_no_number_of_dies_holds():
-    with pytest.raises(DoesNotFit, match="huge needs 1e\\+06 mm2, more than 64 dies of 100 mm2"):
+    with pytest.raises(DoesNotFit, match="huge needs 1 M mm2, more than 64 dies of 100 mm2"):
         partition([Station("huge", 1e6)], 100)
 
 

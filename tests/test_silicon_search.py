@@ -96,6 +96,16 @@ def test_without_a_bound_that_matters_none_binds():
     assert min(loose.best.rows.values()) == 1
 
 
+def test_the_most_positions_that_are_looked_for_are_named():
+    asked = question(area=858.0, model="smollm2-135m")
+    loose = asked.run()
+    assert (loose.best.outline.plan.positions, loose.binding, loose.ended) == (128, None, True)
+    wider = replace(asked, positions=256).run()
+    assert wider.best.rate > loose.best.rate
+    assert not wider.ended
+    assert not question(area=loose.best.area, model="smollm2-135m").run().ended
+
+
 def test_nothing_fits():
     with pytest.raises(DoesNotFit) as caught:
         search(preset(LARGE), N6, Bounds(1.0, 5.0), **SHAPE)

@@ -90,7 +90,8 @@ def test_times_are_those_measured_and_scaled_beyond():
     ("arguments", "message"),
     [
         ({"promise": 0}, "promise must be from 0.01 to 36,500 days, not 0"),
-        ({"changes": {"layers_above": -1}}, "layers above must be from 0 to 10,000, not -1"),
+        ({"changes": {"layers_above": -1}}, "layers above must be from 0 to 90, not -1"),
+        ({"changes": {"layers_above": 91}}, "layers above must be from 0 to 90, not 91"),
         ({"changes": {"weather": 1}}, "what is changed must be one of"),
         ({"parameters": 0}, "parameters must be at least 1, not 0"),
     ],

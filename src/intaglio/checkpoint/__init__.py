@@ -6,14 +6,19 @@ from pathlib import Path
 from intaglio.checkpoint.files import sha256_of_file
 from intaglio.checkpoint.forward import FloatModel, rope_frequencies
 from intaglio.checkpoint.gguf import open_gguf
-from intaglio.checkpoint.huggingface import PICKLES, open_folder, refuse_pickle
+from intaglio.checkpoint.huggingface import (
+    PICKLES,
+    architecture_alone,
+    open_folder,
+    refuse_pickle,
+)
 from intaglio.checkpoint.tensors import MATRICES, Checkpoint, tensor_shapes
 from intaglio.checkpoint.tokenizer import Tokenizer
 from intaglio.errors import BadCheckpoint, BadInput
 
 __all__ = [
     "BUNDLED", "MATRICES", "Checkpoint", "FloatModel", "Tokenizer",
-    "open_checkpoint", "rope_frequencies", "tensor_shapes",
+    "architecture_alone", "open_checkpoint", "rope_frequencies", "tensor_shapes",
 ]  # fmt: skip
 
 BUNDLED = ("bundled", "bundled-float")

@@ -106,6 +106,18 @@ def open_folder(folder: Path, source: str | None = None) -> Checkpoint:
     )
 
 
+def architecture_alone(path: Path) -> Architecture | None:
+    """What a config.json says, or that of a folder without safetensors; None for anything else.
+
+    Weights of other formats are not opened, so that a folder of pickles has an architecture too.
+    """
+    if path.is_dir() and not any((path / name).exists() for name in (SINGLE, INDEX)):
+        path = path / "config.json"
+    if path.suffix != ".json" or not path.is_file():
+        return None
+    return read_architecture(read_json(inside(path.parent, path.name)))
+
+
 def read_architecture(config: dict[str, Any]) -> Architecture:
     """Translate config.json; an unknown key or a value that is not supported is an error."""
     _check_keys(config)

@@ -1,6 +1,7 @@
 """What ``cost``, ``turnaround`` and ``agents`` say, in lines."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from intaglio.silicon.words import measure, number, percent, ranged, valued
@@ -210,14 +211,20 @@ def agents_lines(made: "Agents") -> Iterable[str]:
         f"in and {chain.output:,} out"
         f"{tools}; one user on both"
     )
-    whole, ours = (each.seconds.quantity.number for each in (made.gpu, made.chip))
+    whole = max(each.seconds.quantity.number for each in (made.gpu, made.chip))
     for each in (made.gpu, made.chip):
         yield from timeline_lines(each, whole)
-    if ours < whole / 4:
-        yield f"  the chip's line, {whole / ours:,.0f} times larger"
-        yield f"  {picture(made.chip, ours)}"
-    ratio = made.ratio.quantity
-    yield f"{number(ratio.number)} times sooner ({ranged(ratio) or 'exactly'}), {ratio.grade}"
+    for whose, each in (("the GPU's", made.gpu), ("the chip's", made.chip)):
+        own = each.seconds.quantity.number
+        if own < whole / 4:
+            yield f"  {whose} line, {whole / own:,.0f} times larger"
+            yield f"  {picture(each, own)}"
+    ratio, how = made.ratio.quantity, "sooner"
+    if ratio.number < 1:
+        low, high = ratio.bounds
+        ends = {"low": 1 / high, "high": 1 / low}
+        ratio, how = replace(ratio, value=1 / ratio.number, **ends), "later"
+    yield f"{number(ratio.number)} times {how} ({ranged(ratio) or 'exactly'}), {ratio.grade}"
 
 
 def timeline_lines(each: "Timeline", whole: float) -> Iterable[str]:

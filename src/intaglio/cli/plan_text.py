@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from intaglio.flow.plan import FRONT, Bound, Option, Planned, thinned
 from intaglio.quantity import Quantity
 from intaglio.silicon.model import KINDS
+from intaglio.silicon.search import MOST_POSITIONS
 from intaglio.silicon.several import CUT_KINDS
 from intaglio.silicon.words import measure, number, ranged, valued
 
@@ -73,9 +74,16 @@ def search_lines(made: Planned) -> Iterable[str]:
     """What a search found: what binds, and what would make it faster."""
     found = made.chosen.found
     if found is None:
+        if made.cut and made.model.package is None and made.options.rows is None:
+            yield (
+                "Rows: the process' own, or more so that a layer fits a die; "
+                f"--dies {made.dies} looks for the fastest chip"
+            )
         return
-    names = {"area": f"the {made.bounds[0].name.replace('_', ' ')}", "power": "the power"}
-    binds = names.get(found.binding or "", "no bound: more rows are not faster")
+    free = "no bound: fewer rows are not faster"
+    if found.ended:
+        free = f"no bound, but {MOST_POSITIONS} positions are the most that it takes"
+    binds = bound_names(made).get(found.binding or "", free)
     yield f"The fastest of {len(found.points):,} chips looked at; what keeps it so slow: {binds}"
     best = found.best.rate
     most = [
@@ -88,6 +96,11 @@ def search_lines(made: Planned) -> Iterable[str]:
         yield listed("Faster with: ", most)
     if made.on_more_dies is not None:
         yield more_dies_line(made.on_more_dies)
+
+
+def bound_names(made: Planned) -> dict[str, str]:
+    """The bounds of a search in words."""
+    return {"area": f"the {made.bounds[0].name.replace('_', ' ')}", "power": "the power"}
 
 
 def more_dies_line(more: Planned) -> str:
@@ -118,6 +131,7 @@ def pareto_lines(made: Planned, options: Iterable[Option]) -> Iterable[str]:
             f"  {measure(point.area, 'mm2'):>10}  {point.rate:>9,.0f} tokens/s  "
             f"{measure(point.power, 'W'):>8}  rows "
             + ", ".join(f"{group} {rows}" for group, rows in point.rows.items())
+            + "".join(f"; over {bound_names(made)[name]}" for name in point.broken)
         )
 
 

@@ -144,7 +144,8 @@ def gpu_runner(other: Machine, work: Work, options: AgentOptions) -> Runner:
             f"tokens/s of {other.title} on {work.name} are not known",
             hint="give them with --gpu-tokens-per-second",
         )
-    inputs = {**other.figures, "chips": alone.chips, "share": economics()["prompt_share"]}
+    inputs = {"compute": other.figures["compute"], "chips": alone.chips,
+              "share": economics()["prompt_share"]}  # fmt: skip
     prompt = derive(
         lambda v: {"rate": v["compute"] * v["chips"] * v["share"] / (2 * work.active)},
         inputs, {"rate": "token/s"}, "silicon.baselines, share of peak arithmetic on a prompt",

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.architecture import Architecture
-from intaglio.checkpoint import open_checkpoint
-from intaglio.errors import BadInput, DoesNotFit
+from intaglio.checkpoint import architecture_alone, open_checkpoint
+from intaglio.errors import BadInput, DoesNotFit, UnsupportedModel
 from intaglio.flow.package import Package, is_package, open_package
 from intaglio.plan.chip import DEFAULT_CONTEXT, DEFAULT_SLOTS, MOST_SLOTS
 from intaglio.plan.outline import Outline, outline, spine, widest_beat
-from intaglio.plan.preset import Preset, preset, preset_names
+from intaglio.plan.preset import Preset, preset, preset_names, read_preset
 from intaglio.plan.process import Process, process
 from intaglio.plan.tiling import DIGITS, GROUPS
 from intaglio.quantity import Quantity, check_within
@@ -110,14 +110,15 @@ class Model:
 
 
 def open_model(name: str) -> Model:
-    """A preset by its name, a chip package's folder, or a checkpoint; no weight is read.
+    """A preset by its name or file, a chip package's folder, a checkpoint, or its config.json
+    alone; no weight is read.
 
     Raises :class:`BadInput` for what is none of them.
     """
-    if name in preset_names():
-        made = preset(name)
-        return Model(made.title, made.parameters, made.active, made, made.architecture)
     path = Path(name)
+    if name in preset_names() or (path.suffix == ".yaml" and path.is_file()):
+        made = preset(name) if name in preset_names() else read_preset(path)
+        return Model(made.title, made.parameters, made.active, made, made.architecture)
     if name and is_package(path):
         package = open_package(path)
         a = package.plan.architecture
@@ -126,11 +127,31 @@ def open_model(name: str) -> Model:
     if not (name and path.exists()) and name not in ("bundled-float", "smollm2"):
         raise BadInput(
             f"model must be a preset, a chip, or a checkpoint's folder or .gguf, not {name!r}",
-            hint=f"presets: {', '.join(preset_names())}",
+            hint=f"presets: {', '.join(preset_names())}; or a config.json, or a preset's .yaml",
         )
+    a = described(path)
+    if a is not None:
+        return Model(titled(path), a.parameters, a.parameters, None, a)
     checkpoint = open_checkpoint(name)
     a = checkpoint.architecture
     return Model(checkpoint.source, a.parameters, a.parameters, None, a)
+
+
+def described(path: Path) -> Architecture | None:
+    """The architecture of a config.json without weights; None where there are any."""
+    try:
+        return architecture_alone(path)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(
+            error.message,
+            hint=error.hint or "state the architecture in a .yaml (docs/silicon.md, Presets)",
+        ) from None
+
+
+def titled(path: Path) -> str:
+    """The folder that an architecture stands in, for a config.json is named as all others."""
+    full = path.resolve()
+    return full.name if full.is_dir() else full.parent.name
 
 
 def growth_of(package: Package) -> Quantity | None:
@@ -331,7 +352,10 @@ def on_dies(question: Search, limit: float, most: int) -> Chosen:
     """
     area = most * room_of(limit, question.x)
     for _ in range(24):
-        chosen = searched(replace(question, bounds=replace(question.bounds, area=area)))
+        try:
+            chosen = searched(replace(question, bounds=replace(question.bounds, area=area)))
+        except DoesNotFit as error:
+            raise DoesNotFit(error.message, hint="more --dies, or fewer bits") from None
         if fits(chosen.physical, limit):
             return chosen
         cut = several(chosen.physical, limit)

@@ -30,6 +30,7 @@ from intaglio.silicon.model import KINDS
 from intaglio.silicon.physical import Physical
 from intaglio.silicon.search import Change, changes
 from intaglio.silicon.several import CUT_KINDS, Several
+from intaglio.silicon.words import number
 
 HEADLINE = (
     "area_mm2", "power_w", "tokens_per_second_per_user", "millijoule_per_token",
@@ -227,7 +228,7 @@ class Planned:
             return None
         more = self.on_more_dies
         return {
-            "chips": len(found.points), "binding": found.binding,
+            "chips": len(found.points), "binding": found.binding, "ended": found.ended,
             "more_dies": more and {
                 "dies": more.dies, **{name: more.figures[name].number
                                       for name in ("tokens_per_second_per_user", "power_w")},
@@ -295,8 +296,8 @@ def chip_of(chosen: Chosen, process: Process, options: PlanOptions) -> Chip:
     whole = bounds_of(chosen, process, options)[0]
     if not whole.holds:
         raise DoesNotFit(
-            f"the chip has {whole.value.number:,.4g} mm2, more than the "
-            f"{whole.name.replace('_', ' ')} of {whole.limit:,.4g}",
+            f"the chip has {number(whole.value.number)} mm2, more than the "
+            f"{whole.name.replace('_', ' ')} of {number(whole.limit)} mm2",
             hint="a larger --die"
             if whole.name == "die"
             else "another --target, or a shorter --context",

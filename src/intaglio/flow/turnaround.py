@@ -45,7 +45,7 @@ def run_turnaround(
     process = target_of(opened, options)
     ways = turnaround(process, opened.parameters, promise=promise, changes=chosen)
     fitting: list[tuple[Seat, str | None]] = [(seat, None) for seat in seats()]
-    if any(seat.process == process.name for seat in seats()):  # else the area says nothing
+    if any(seat.takes(process.name) for seat in seats()):  # else the area says nothing
         area = plan_outline(model, opened, process, options).physical.area["area_mm2"]
         fitting = [(seat, seat.fits(area, process.name)) for seat in seats()]
     return Way(

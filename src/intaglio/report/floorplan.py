@@ -23,6 +23,7 @@ KINDS = {"attention": "attention", "kv": "kv", "buffers": "kv", "embedding": "em
          "adapters": "adapters"}  # fmt: skip
 SMALL = 0.004  # of a tile: what is smaller is drawn together
 WIRES, LINKS = "wires between blocks", "links to other dies"
+FIELD = 26.0, 33.0  # mm, of a scanner: what the reticle of 858 mm² is
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +79,10 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Die:
-    """A die: its side in mm, the width of its pad ring, tiles by station, pieces in them."""
+    """A die: its sides in mm, the width of its pad ring, tiles by station, pieces in them."""
 
-    side: float
+    width: float
+    height: float
     ring: float
     tiles: tuple[tuple[str, Box], ...]
     drawn: tuple[Drawn, ...]
@@ -88,7 +90,7 @@ class Die:
     @property
     def area(self) -> float:
         """mm² of the pieces and the pad ring together."""
-        pads = self.side**2 - (self.side - 2 * self.ring) ** 2
+        pads = 2 * self.ring * (self.width + self.height - 2 * self.ring)
         return sum(each.box.area for each in self.drawn) + pads
 
 
@@ -112,15 +114,30 @@ def floorplan(planned: Planned) -> Floorplan:
     area, lots = planned.figures["area_mm2"].number, [wired]
     if planned.cut:
         lots = [lot_of(die, wired) for die in planned.cut.cut.dies]
-    ring = ring_of([sum(station.area for station in lot) for lot in lots], area)
-    dies = tuple(draw_die(lot, ring) for lot in lots)
+    inner = [sum(station.area for station in lot) for lot in lots]
+    sides = [sides_of(each, area / sum(inner)) for each in inner]
+    ring = ring_of(sides, area)
+    dies = tuple(draw_die(lot, *each, ring) for lot, each in zip(lots, sides, strict=True))
     return Floorplan(area, dies, shares_of((station for lot in lots for station in lot), area))
 
 
-def ring_of(inner: Sequence[float], area: float) -> float:
-    """The width of the pad ring with which dies of these inner areas have ``area`` together."""
-    sides, rest = sum(map(math.sqrt, inner)), max(area - sum(inner), 0.0)
-    return (math.sqrt(sides * sides + len(inner) * rest) - sides) / (2 * len(inner))
+def sides_of(inner: float, padded: float) -> tuple[float, float]:
+    """Width and height in mm of so many mm² in a pad ring that makes them ``padded`` times more.
+
+    Square, or as high as a scanner's field asks where a square would be wider than that. What no
+    field holds is square again: such a chip is drawn whole, but cannot be made.
+    """
+    area = inner * padded
+    held = FIELD[0] ** 2 < area < 1.001 * FIELD[0] * FIELD[1]
+    width = math.sqrt(inner * FIELD[0] ** 2 / area) if held else math.sqrt(inner)
+    return width, inner / width
+
+
+def ring_of(sides: Sequence[tuple[float, float]], area: float) -> float:
+    """The width of the pad ring with which dies of these sides inside have ``area`` together."""
+    around = sum(width + height for width, height in sides)
+    rest = max(area - sum(width * height for width, height in sides), 0.0)
+    return (math.sqrt(around * around + 4 * len(sides) * rest) - around) / (4 * len(sides))
 
 
 def lot_of(die: Cut, stations: Sequence[Station]) -> list[Station]:
@@ -183,30 +200,32 @@ def gathered(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
     return tuple(sorted(large, key=lambda piece: -piece.area))
 
 
-def draw_die(stations: Sequence[Station], ring: float) -> Die:
-    """A die whose rows of tiles run to and fro."""
-    inner = math.sqrt(sum(station.area for station in stations))
+def draw_die(stations: Sequence[Station], width: float, height: float, ring: float) -> Die:
+    """A die of these sides inside its ring, whose rows of tiles run to and fro."""
     tiles: list[tuple[str, Box]] = []
     drawn: list[Drawn] = []
     y = ring
-    for number, row in enumerate(rows_of(stations)):
-        height = sum(station.area for station in row) / inner
+    for number, row in enumerate(rows_of(stations, height / width)):
+        high = sum(station.area for station in row) / width
         x, placed = ring, []
         for station in row if number % 2 == 0 else reversed(row):
-            box = Box(x, y, station.area / height, height)
+            box = Box(x, y, station.area / high, high)
             placed.append((station.name, box))
             drawn += fill(station, box)
             x += box.width
         tiles += placed if number % 2 == 0 else reversed(placed)
-        y += height
-    return Die(inner + 2 * ring, ring, tuple(tiles), tuple(drawn))
+        y += high
+    return Die(width + 2 * ring, height + 2 * ring, ring, tuple(tiles), tuple(drawn))
 
 
-def rows_of(stations: Sequence[Station]) -> list[list[Station]]:
-    """Stations in rows of about the same area, so many that tiles come out nearly square."""
+def rows_of(stations: Sequence[Station], ratio: float) -> list[list[Station]]:
+    """Stations in rows of about the same area, so many that tiles come out nearly square.
+
+    ``ratio``: the die's height over its width.
+    """
     total = sum(station.area for station in stations)
     large = sum(station.area > total / len(stations) / 4 for station in stations)
-    count = max(round(math.sqrt(large)), 1)
+    count = max(round(math.sqrt(large * ratio)), 1)
     rows: list[list[Station]] = [[] for _ in range(count)]
     seen = 0.0
     for station in stations:

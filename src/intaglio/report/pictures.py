@@ -39,18 +39,19 @@ def dies_wide(count: int) -> int:
 
 def floor_svg(plan: Floorplan) -> str:
     """All dies to one scale, a scale bar below."""
-    count, side = len(plan.dies), max(die.side for die in plan.dies)
+    count, largest = len(plan.dies), max(plan.dies, key=lambda die: die.area)
+    side, high = (max(getattr(die, s) for die in plan.dies) for s in ("width", "height"))
     wide = 2 if count == 2 else dies_wide(count)
     deep = -(-count // wide)
     gap = side * GAP if count > 1 else 0.0
     scale = UNITS / (wide * side + (wide - 1) * gap)
-    height = (deep * side + (deep - 1) * gap) * scale
+    height = (deep * high + (deep - 1) * gap) * scale
     parts = []
     for index, die in enumerate(plan.dies):
-        x, y = (index % wide) * (side + gap) * scale, (index // wide) * (side + gap) * scale
+        x, y = (index % wide) * (side + gap) * scale, (index // wide) * (high + gap) * scale
         inside = "".join(die_parts(die, plan, scale))
         parts.append(f'<g transform="translate({x:.2f} {y:.2f})">{inside}</g>')
-    parts += scale_bar(side, scale, height, count > 1)
+    parts += scale_bar(largest, scale, height, count > 1)
     return (
         f'<svg class="floor" viewBox="0 0 {UNITS:.0f} {height + 56:.0f}" role="img" '
         f'aria-label="Floorplan to scale">{"".join(parts)}</svg>'
@@ -60,7 +61,7 @@ def floor_svg(plan: Floorplan) -> str:
 def die_parts(die: Die, plan: Floorplan, scale: float) -> Iterator[str]:
     """A die: its pad ring, its pieces, its tiles' outlines and names, the way of a token."""
     ring = die.area - sum(each.box.area for each in die.drawn)
-    yield rect(Box(0, 0, die.side, die.side), scale, "g-pads", share("pad ring", "", ring, plan))
+    yield rect(Box(0, 0, die.width, die.height), scale, "g-pads", share("pad ring", "", ring, plan))
     for each in die.drawn:
         words = share(each.piece.name, each.station, each.box.area, plan)
         yield rect(each.box, scale, f"g-{each.piece.group}", words)
@@ -96,16 +97,17 @@ def rect(box: Box, scale: float, style: str, words: str) -> str:
     return f'{open_tag} class="{style}"><title>{escape(words)}</title></rect>'
 
 
-def scale_bar(side: float, scale: float, y: float, several: bool) -> Iterator[str]:
-    """A bar of a round length."""
-    length = max((m for m in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if m <= side / 3),
-                 default=side / 3)  # fmt: skip
+def scale_bar(die: Die, scale: float, y: float, several: bool) -> Iterator[str]:
+    """A bar of a round length, and the sides of the die."""
+    third = die.width / 3
+    length = max((m for m in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if m <= third),
+                 default=third)  # fmt: skip
     end = length * scale
     yield f'<path class="bar" d="M1 {y + 14:.1f}v12h{end:.1f}v-12"/>'
     yield (
         f'<text x="{end + 14:.1f}" y="{y + 30:.1f}" class="scale">{length:g} mm</text>'
         f'<text x="{UNITS:.0f}" y="{y + 30:.1f}" class="scale" text-anchor="end">'
-        f"{'largest ' if several else ''}die {side:.3g} × {side:.3g} mm</text>"
+        f"{'largest ' if several else ''}die {die.width:.3g} × {die.height:.3g} mm</text>"
     )
 
 

@@ -150,8 +150,12 @@ def rate_of(of: Machine, work: Work, kind: str, used: Quantity) -> Rate:
     fit = machines_needed(of, work)
     chips = of.chips.get(work.name, fit) if kind == "one_user" else fit
     published = published_rate(of, work, kind, chips)
-    source = f"silicon.baselines, {chips.number:g} x {of.title}, {work.bits:.3g} bits a weight"
-    inputs = {**of.figures, "chips": chips}
+    source = (
+        f"silicon.baselines, ceiling of memory and arithmetic: {chips.number:g} x {of.title}, "
+        f"{work.bits:.3g} bits a weight"
+    )
+    inputs = {name: of.figures[name] for name in ("bandwidth", "memory", "compute")}
+    inputs["chips"] = chips
     model = lambda v: {"rate": ceiling_of(v, work, kind)}  # noqa: E731
     ceiling = derive(model, inputs, {"rate": "token/s"}, source)["rate"]
     counted = "published" if published.known or not ceiling.quantity.known else "ceiling"
@@ -219,18 +223,19 @@ def per_token(
 ) -> tuple[Figure, Figure]:
     """Tokens per joule at full power, and USD of a million tokens."""
     source = f"silicon.baselines, {chips.number:g} x {of.title}"
-    inputs = economics() | other_inputs(of, chips) | {"utilisation": used, "rate": rate}
-    made = derive(
-        lambda v: {
-            "joule": v["rate"] / (v["other_power"] * v["other_chips"]),
-            "usd": year_of(of, v) / (v["rate"] * v["utilisation"] * SECONDS) * 1e6,
-        },
-        inputs, {"joule": "token/J", "usd": "USD/Mtoken"}, source,
-    )  # fmt: skip
-    if made["usd"].quantity.known:
-        return made["joule"], made["usd"]
+    joule = derive(
+        lambda v: {"joule": v["rate"] / (v["power"] * v["chips"])},
+        {"rate": rate, "power": of.figures["power"], "chips": chips}, {"joule": "token/J"}, source,
+    )["joule"]  # fmt: skip
+    usd = derive(
+        lambda v: {"usd": year_of(of, v) / (v["rate"] * v["utilisation"] * SECONDS) * 1e6},
+        economics() | other_inputs(of, chips) | {"utilisation": used, "rate": rate},
+        {"usd": "USD/Mtoken"}, source,
+    )["usd"]  # fmt: skip
+    if usd.quantity.known:
+        return joule, usd
     why = rate.blocked_by or of.figures["price"].blocked_by
-    return made["joule"], unknown("USD/Mtoken", source, str(why))
+    return joule, unknown("USD/Mtoken", source, str(why))
 
 
 def other_inputs(of: Machine, chips: Quantity) -> dict[str, Quantity]:

@@ -51,7 +51,7 @@ def derive(
 
     An input that nobody knows reaches the model as NaN; a result that becomes NaN by it is null
     and blocked by it. A result's grade is the worst of the inputs that move it, or of all inputs
-    where none does.
+    where none does; what is computed from published figures nobody published: it is inferred.
     """
     known = {name: q for name, q in inputs.items() if q.known}
     blind = {name: math.nan for name in inputs if name not in known}
@@ -107,9 +107,11 @@ def unknown(unit: str, source: str, reason: str) -> Figure:
 
 
 def worst(inputs: Mapping[str, Quantity], moves: Mapping[str, tuple[float, float]]) -> str:
-    """The worst grade among the inputs that move a result, or among all where none does."""
+    """The worst grade among the inputs that move a result, or among all where none does; computed
+    from published figures is inferred."""
     moving = [name for name, ends in moves.items() if ends[0] != ends[1]] or list(inputs)
-    return max((inputs[name].grade for name in moving), key=GRADES.index)
+    grade = max((inputs[name].grade for name in moving), key=GRADES.index)
+    return "inferred" if grade == "published claim" else grade
 
 
 def exactly(value: float, unit: str, source: str) -> Quantity:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from intaglio.errors import DoesNotFit
+from intaglio.silicon.words import number
 
 MOST_COLUMNS = 64
 """Dies that one station may be cut into: beyond, its gathers take longer than its work."""
@@ -91,7 +92,8 @@ def partition(
     net = room - fixed
     if net <= 0:
         raise DoesNotFit(
-            f"a die of {room:.4g} mm2 has no room beside its pads and links of {fixed:.4g} mm2",
+            f"a die of {number(room)} mm2 has no room beside its pads and links of "
+            f"{number(fixed)} mm2",
             hint="a larger --die",
         )
     fewest = len(packed(stations, net))
@@ -128,8 +130,8 @@ def cut(station: Station, room: float) -> list[Die]:
     columns = math.ceil(station.area / room)
     if columns > MOST_COLUMNS:
         raise DoesNotFit(
-            f"{station.name} needs {station.area:.4g} mm2, more than {MOST_COLUMNS} dies of "
-            f"{room:.4g} mm2 beside their links",
+            f"{station.name} needs {number(station.area)} mm2, more than {MOST_COLUMNS} dies of "
+            f"{number(room)} mm2 beside their links",
             hint="a larger --die, or fewer lanes",
         )
     return [Die((station.name,), station.area / columns, columns)] * columns

@@ -18,6 +18,7 @@ from intaglio.plan.tiling import GROUPS, group_rows
 from intaglio.quantity import numbers
 from intaglio.silicon.model import inputs_of, silicon
 from intaglio.silicon.request import Choices
+from intaglio.silicon.words import number
 
 MOST_ROWS = 4096
 """Rows of a layer beyond which no chip is looked for."""
@@ -65,16 +66,22 @@ class Point:
         return {
             "rows": dict(self.rows), "positions": plan.positions, "beat": plan.beat,
             "tokens_per_second_per_user": self.rate, "area_mm2": self.area, "power_w": self.power,
+            "breaks": list(self.broken),
         }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Found:
-    """The fastest chip, and all that were looked at. ``binding``: the bound that keeps it slow."""
+    """The fastest chip, and all that were looked at.
+
+    ``binding``: the bound that keeps it slow. ``ended``: no bound does, but more positions per
+    cycle than are looked for would be faster.
+    """
 
     best: Point
     binding: str | None
     points: tuple[Point, ...]
+    ended: bool
 
     def pareto(self) -> tuple[Point, ...]:
         """The chips than which none is smaller and as fast, the smallest first."""
@@ -115,7 +122,8 @@ class Search:
             raise self._nothing_fits()
         ranked = sorted(starts, key=lambda point: point.better, reverse=True)
         best = max((self._refined(point) for point in ranked[:2]), key=lambda point: point.better)
-        return Found(best, self._binding(best), tuple(self.seen.values()))
+        binding, points = self._binding(best), tuple(self.seen.values())
+        return Found(best, binding, points, binding is None and self._ended(best))
 
     def _starts(self) -> Iterator[Point]:
         """The fastest chips of each beat and number of positions, from the widest beat down.
@@ -227,17 +235,25 @@ class Search:
         broken = [name for point in around if point.rate > best.rate for name in point.broken]
         return max(sorted(set(broken)), key=broken.count) if broken else None
 
+    def _ended(self, best: Point) -> bool:
+        """Twice the most positions that are looked for would be faster, within the bounds."""
+        positions = best.outline.plan.positions
+        if self.positions is not None or positions < MOST_POSITIONS:
+            return False
+        wider = self.look(best.rows, best.outline.plan.beat, 2 * positions)
+        return not wider.broken and wider.rate > best.rate
+
     def _nothing_fits(self) -> DoesNotFit:
         """The error for bounds that no chip keeps."""
         least = min(self.seen.values(), key=lambda point: point.area)
         bounds = " and ".join(
-            f"{limit:g} {unit}"
+            f"{limit:,.6g} {unit}"
             for limit, unit in ((self.bounds.area, "mm2"), (self.bounds.power, "W"))
             if limit is not None
         )
         return DoesNotFit(
             f"no chip of this shape keeps to {bounds} on {self.process.name}: the smallest that "
-            f"was found takes {least.area:.4g} mm2 and {least.power:.3g} W",
+            f"was found takes {number(least.area)} mm2 and {number(least.power)} W",
             hint="fewer bits, a smaller context, or a larger --die",
         )
 

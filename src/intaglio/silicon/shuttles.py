@@ -31,12 +31,16 @@ class Seat:
     figures: Mapping[str, Quantity]
     weights: Quantity
 
+    def takes(self, process: str) -> bool:
+        """Chips on that target: the seat's process, or the seat itself where it is one."""
+        return process in (self.process, self.name)
+
     def fits(self, area: Quantity, process: str) -> str | None:
         """How much of the range of a chip's mm² fits: "all", "value", "low end" or "none".
 
         None for a chip of another process, or of unknown area.
         """
-        if process != self.process or not area.known:
+        if not self.takes(process) or not area.known:
             return None
         return holds(area, self.figures["area"].number)
 

@@ -129,7 +129,8 @@ def inputs_of(
     for name, value in changes.items():
         if name not in inputs:
             raise BadInput(f"what is changed must be one of {', '.join(inputs)}, not {name!r}")
-        check_within(name.replace("_", " "), value, 0, 10_000)
+        most = inputs["mask_layers"].bounds[1] if name == "layers_above" else 10_000
+        check_within(name.replace("_", " "), value, 0, most)
         inputs[name] = exactly(value, inputs[name].unit, "asked for")
     return inputs | measured(parameters)
 
