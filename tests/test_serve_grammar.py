@@ -68,6 +68,20 @@ def test_a_choice_of_texts():
     assert found == set(texts)
 
 
+def test_many_texts_of_one_beginning():
+    texts = [f"a{index}" for index in range(3000)]
+    text, whole = walk(GRAMMARS.choice(texts, "x"), 1)
+    assert whole
+    assert text in texts
+
+
+def test_a_form_that_the_parser_gives_up_on_is_no_whole_answer():
+    rules = " | ".join(f'("a{index}" other)' for index in range(3000))  # a row holds 2,000
+    constraint = GRAMMARS.lark(f'start: {rules}\nother: "b" | other "b"\n', "x").begin()
+    with pytest.raises(Refused, match="too complex"):
+        constraint.take(TOKENIZER.encode("a")[0])
+
+
 def test_control_tokens_and_padding_are_never_text():
     allowed = GRAMMARS.regex("(.|\n)*", "x").begin().allowed()
     assert allowed.shape == (VOCABULARY,)
@@ -100,6 +114,11 @@ def test_without_an_end_of_text_an_answer_ends_where_nothing_may_follow():
         (lambda: GRAMMARS.json({"type": "thing"}, "field"), "field: is no grammar"),
         (lambda: GRAMMARS.json({"not": {}}, "field"), "not"),
         (lambda: GRAMMARS.regex("a" * 70_000, "field"), "must be at most 65536 characters"),
+        (lambda: GRAMMARS.regex(r"[^\s\S]", "field"), "field: no answer is of this form"),
+        (lambda: GRAMMARS.json({"$ref": "#"}, "field"), "field: no answer is of this form"),
+        (lambda: GRAMMARS.regex("a\ud800", "field"), "field: must be valid Unicode"),
+        (lambda: GRAMMARS.json({"const": "\ud800"}, "field"), "field: must be valid Unicode"),
+        (lambda: GRAMMARS.choice(["\ud800"], "field"), "field: must be valid Unicode"),
     ],
 )
 def test_what_is_no_grammar_is_refused(make, words):
