@@ -102,6 +102,10 @@ def test_bodies_paths_and_methods(ask):
             assert response.status_code == status
             assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
+        response = await client.post(f"{COMPLETIONS}?max_tokens=2", json={})
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == "max_tokens"
+
         async def parts():
             for _ in range(30):
                 yield b"x" * 100

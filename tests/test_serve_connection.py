@@ -17,6 +17,8 @@ from intaglio.serve.served import Served
 
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 
+LONG = b"GET /health HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 60_000
+
 
 @pytest.fixture(scope="module")
 def served(made_home) -> Callable[[], Served]:
@@ -73,8 +75,8 @@ def test_an_answer_that_nobody_takes(served, monkeypatch, caplog):
 
 @pytest.mark.parametrize(
     "sent",
-    [b"\x16\x03\x01 no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 60_000],
-    ids=["no HTTP", "a long head"],
+    [b"\x16\x03\x01 no HTTP\r\n\r\n", LONG, LONG + b"\r\nConnection: close\r\n\r\n"],
+    ids=["no HTTP", "a long head", "a long head that ends"],
 )
 def test_what_is_no_request(served, sent):
     with live(served()) as url, connect(url) as made:

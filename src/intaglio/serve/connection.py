@@ -13,7 +13,6 @@ from intaglio.serve.refusal import Refused
 
 MOST_SECONDS = 30.0  # for a request's head to come, and for what is sent to be taken
 MOST_IDLE = 30  # seconds between requests
-MOST_HEAD = 32 << 10  # bytes of a request's head
 
 log = logging.getLogger("intaglio.serve")
 

@@ -16,8 +16,9 @@ import uvicorn
 
 from intaglio.errors import BadInput
 from intaglio.serve.app import GRACE
-from intaglio.serve.connection import MOST_HEAD, MOST_IDLE, Connection
+from intaglio.serve.connection import MOST_IDLE, Connection
 from intaglio.serve.engine import Engine
+from intaglio.serve.guard import MOST_HEAD
 
 BACKLOG = 2048
 
@@ -103,7 +104,8 @@ def serve(app: Any, engine: Engine, made: socket.socket, ready: Callable[[], Non
     """Serve until a signal comes. One line for every request goes to stderr."""
     shown = logging.StreamHandler(sys.stderr)
     shown.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for name, level in (("intaglio.serve", logging.INFO), ("uvicorn", logging.WARNING)):
+    # uvicorn's warnings would be a second line for what has one
+    for name, level in (("intaglio.serve", logging.INFO), ("uvicorn", logging.ERROR)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [shown], False
         logger.setLevel(level)
