@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from served_chip import CHAT, COMPLETIONS, HELLO, lists_adapter, post, run, same, stream
 
+from intaglio.checkpoint.tokenizer import LONG, Tokenizer
 from intaglio.flow.adapters import NamedAdapter
 from intaglio.flow.package import Package, open_package
 from intaglio.serve import app as app_module
@@ -91,6 +93,28 @@ def test_tokens_and_back(ask):
         assert wrong.status_code == 400
         wrong = await client.post("/tokenize", content=b'{"prompt": "", "model": "\\ud800"}')
         assert wrong.status_code == 404
+
+    ask(test)
+
+
+def test_long_texts_come_one_after_the_other(ask, monkeypatch):
+    inside, most, inner = [], [], Tokenizer.encode
+
+    def slow(self: Tokenizer, text: str, special: bool = False) -> list[int]:
+        inside.append(text)
+        most.append(sum(len(each) >= LONG for each in inside))
+        time.sleep(0.05)
+        inside.remove(text)
+        return inner(self, text, special)
+
+    async def test(client: httpx.AsyncClient) -> None:
+        monkeypatch.setattr(Tokenizer, "encode", slow)
+        texts = ["a" * LONG] * 4 + ["b"] * 4
+        bodies = [{"prompt": text} for text in texts]
+        bodies += [{"messages": [{"role": "user", "content": text}]} for text in texts]
+        found = await asyncio.gather(*(post(client, "/tokenize", **body) for body in bodies))
+        assert [each["count"] >= LONG / 2 for each in found] == ([True] * 4 + [False] * 4) * 2
+        assert max(most) == 1
 
     ask(test)
 

@@ -104,8 +104,8 @@ def serve(app: Any, engine: Engine, made: socket.socket, ready: Callable[[], Non
     """Serve until a signal comes. One line for every request goes to stderr."""
     shown = logging.StreamHandler(sys.stderr)
     shown.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    # uvicorn's warnings would be a second line for what has one
-    for name, level in (("intaglio.serve", logging.INFO), ("uvicorn", logging.ERROR)):
+    quiet = ("uvicorn", logging.ERROR), ("asyncio", logging.ERROR)  # warnings: a second line
+    for name, level in (("intaglio.serve", logging.INFO), *quiet):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [shown], False
         logger.setLevel(level)
