@@ -68,6 +68,24 @@ def test_it_ends_when_told_and_its_streams_end_whole(server, number):
     assert not re.search(r"WARNING|ERROR", err)
 
 
+def test_while_it_stops_it_says_so(server):
+    body = asked(400, stream=True, n=8, logprobs=5)  # takes a while
+    with server() as (process, url), client_of(url) as client:
+        with client.stream("POST", "/v1/completions", json=body) as response:
+            lines = response.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGTERM)
+            while (found := httpx.get(f"{url}/health")).status_code == 200:
+                pass
+            refused = client.post("/v1/completions", json=asked(1))
+            *_, last = (line for line in lines if line)
+        assert (found.status_code, found.json()) == (503, {"status": "stopping"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "stopping")
+        assert last == "data: [DONE]"
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
 def test_an_address_that_is_taken(home):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -1,6 +1,5 @@
 """The server as a process: an address, signals, an end that loses no answer."""
 
-import asyncio
 import logging
 import os
 import resource
@@ -40,10 +39,12 @@ class Server(uvicorn.Server):
             self.ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let answers end for a while, tell the rest that the server stops, and go."""
-        ending = asyncio.ensure_future(self.engine.stop(GRACE))
+        """Let answers end for a while, tell the rest that the server stops, and go.
+
+        Till then connections are taken and told so: in a closed socket's queue they would break.
+        """
+        await self.engine.stop(GRACE)
         await super().shutdown(sockets)
-        await ending
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
