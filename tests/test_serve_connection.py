@@ -56,6 +56,22 @@ def test_a_head_that_never_ends(served, monkeypatch, sent):
         assert httpx.get(f"{url}/health", trust_env=False).status_code == 200
 
 
+def test_a_body_that_goes_on_after_its_answer(served, monkeypatch):
+    monkeypatch.setattr(connection, "MOST_SECONDS", 0.2)
+    with live(served()) as url, connect(url) as made:
+        made.sendall(HEAD % (5 << 20))
+        assert made.recv(1 << 16).startswith(b"HTTP/1.1 413 ")
+        until = time.monotonic() + 60
+
+        def go_on() -> None:
+            while time.monotonic() < until:
+                made.sendall(b"x")
+                time.sleep(0.1)
+
+        with pytest.raises(ConnectionError):
+            go_on()
+
+
 def test_an_answer_that_nobody_takes(served, monkeypatch, caplog):
     monkeypatch.setattr(connection, "MOST_SECONDS", 0.5)
     body = {"model": "chip", "prompt": ["x" * 2000] * 40, "echo": True, "max_tokens": 0, "n": 100}
