@@ -166,8 +166,10 @@ def dialect_of(template: str | None) -> Dialect:
     """How the model of a chat template writes calls. Raises :class:`Refused` where it has none,
     or where they are not read here."""
     if template is None or "tools" not in template:
-        raise Refused("the model's chat template has no tools", param="tools",
-                      code="unsupported_parameter")  # fmt: skip
+        raise Refused(
+            "the model's chat template has no tools: ask without, or let the client send none",
+            param="tools", code="unsupported_parameter",
+        )  # fmt: skip
     if "<tool_call>" in template and "<function=" not in template:
         return HERMES
     if "<|python_tag|>" in template or '{"name": function name, "parameters"' in template:
