@@ -11,7 +11,9 @@ from reference_logits import sample_tokenizer
 
 from intaglio.checkpoint.tokenizer import Tokenizer
 from intaglio.serve.grammar import Grammar, Grammars
+from intaglio.serve.message import Function
 from intaglio.serve.refusal import Refused
+from intaglio.serve.tools import HERMES
 
 END, VOCABULARY = 2, 320  # more than the tokenizer's: an embedding is padded
 TOKENIZER = Tokenizer(sample_tokenizer(), frozenset({END}))
@@ -49,6 +51,20 @@ def test_any_walk_is_json_of_the_schema(seed):
     assert isinstance(found["on"], bool)
     assert set(found["sizes"]) <= {1, 12}
     assert len(found["sizes"]) <= 3
+
+
+@given(st.integers(0, 1 << 32), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_any_walk_is_a_call_on_one_line(seed, one):
+    names = ("measure",) if one else ("measure", "other")
+    functions = [Function(name=name, parameters=SCHEMA) for name in names]
+    text, whole = walk(HERMES.forced(GRAMMARS, functions), seed)
+    assert whole
+    begin, call, end = text.split("\n")
+    assert (begin, end) == ("<tool_call>", "</tool_call>")
+    found = json.loads(call)
+    assert call == json.dumps(found)
+    assert found["name"] in names
 
 
 @given(

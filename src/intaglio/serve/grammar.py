@@ -141,3 +141,8 @@ def unicode(text: str, param: str) -> str:
 def quoted(text: str) -> str:
     """A text as a literal of Lark."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def in_lark(schema: dict[str, Any]) -> str:
+    """JSON of a schema as a part of a grammar of Lark, laid out like all JSON here."""
+    return f"%json {json.dumps({**schema, 'x-guidance': LAYOUT})}"
