@@ -110,7 +110,7 @@ def test_long_texts_come_one_after_the_other(ask, monkeypatch):
     async def test(client: httpx.AsyncClient) -> None:
         monkeypatch.setattr(Tokenizer, "encode", slow)
         texts = ["a" * LONG] * 4 + ["b"] * 4
-        bodies = [{"prompt": text} for text in texts]
+        bodies: list[Any] = [{"prompt": text} for text in texts]
         bodies += [{"messages": [{"role": "user", "content": text}]} for text in texts]
         found = await asyncio.gather(*(post(client, "/tokenize", **body) for body in bodies))
         assert [each["count"] >= LONG / 2 for each in found] == ([True] * 4 + [False] * 4) * 2
