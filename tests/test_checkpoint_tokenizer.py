@@ -9,9 +9,10 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 from reference_logits import SPECIALS, TEMPLATE, gguf_metadata, sample_config, sample_tokenizer
-from tokenizers import decoders, models
+from tokenizers import decoders, models, normalizers
 
 from intaglio.checkpoint import Tokenizer
+from intaglio.checkpoint.tokenizer import LONG
 from intaglio.checkpoint.vocabulary import byte_alphabet
 from intaglio.errors import BadCheckpoint, BadInput, UnsupportedModel
 
@@ -71,6 +72,20 @@ def test_control_tokens_come_only_from_special_text():
     assert TINY.decode([1, *merged, 2]) == "the"
     assert TINY.decode([1, *merged, 2], special=True) == text
     assert TINY.special_ids == {0, 1, 2}
+
+
+def test_a_long_text_is_cut_as_a_short_one():
+    part = "the other é🐈 lists\n<|im_end|>"
+    for special in (False, True):
+        assert TINY.encode(part * 1000, special) == TINY.encode(part, special) * 1000
+    assert len(part) * 1000 > LONG
+
+
+def test_the_longest_token():
+    assert TINY.longest == len("<|endoftext|>")
+    backend = sample_tokenizer()
+    backend.normalizer = normalizers.Strip()
+    assert make(backend=backend).longest is None
 
 
 def test_ids_without_a_token_stand_for_nothing():

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from served_chip import CHAT, COMPLETIONS, HELLO, lists_adapter, post, run, same, stream
 
+from intaglio.checkpoint.tokenizer import LONG, Tokenizer
 from intaglio.flow.adapters import NamedAdapter
 from intaglio.flow.package import Package, open_package
 from intaglio.serve import app as app_module
@@ -95,12 +97,38 @@ def test_tokens_and_back(ask):
     ask(test)
 
 
+def test_long_texts_come_one_after_the_other(ask, monkeypatch):
+    inside, most, inner = [], [], Tokenizer.encode
+
+    def slow(self: Tokenizer, text: str, special: bool = False) -> list[int]:
+        inside.append(text)
+        most.append(sum(len(each) >= LONG for each in inside))
+        time.sleep(0.05)
+        inside.remove(text)
+        return inner(self, text, special)
+
+    async def test(client: httpx.AsyncClient) -> None:
+        monkeypatch.setattr(Tokenizer, "encode", slow)
+        texts = ["a" * LONG] * 4 + ["b"] * 4
+        bodies: list[Any] = [{"prompt": text} for text in texts]
+        bodies += [{"messages": [{"role": "user", "content": text}]} for text in texts]
+        found = await asyncio.gather(*(post(client, "/tokenize", **body) for body in bodies))
+        assert [each["count"] >= LONG / 2 for each in found] == ([True] * 4 + [False] * 4) * 2
+        assert max(most) == 1
+
+    ask(test)
+
+
 def test_bodies_paths_and_methods(ask):
     async def test(client: httpx.AsyncClient) -> None:
         for content, status in ((b"{", 400), (b"x" * 3000, 413), (b'{"model": "chip"}', 400)):
             response = await client.post(COMPLETIONS, content=content)
             assert response.status_code == status
             assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+        response = await client.post(f"{COMPLETIONS}?max_tokens=2", json={})
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == "max_tokens"
 
         async def parts():
             for _ in range(30):

@@ -46,6 +46,14 @@ ECHO = """async (prompt) => {
   const back = await (await fetch("/detokenize", { method: "POST", body })).json();
   return [text, back.prompt];
 }"""
+BUNCH = """async () => {
+  const { Source } = await import("/page/race.js");
+  let time = 5;
+  const source = new Source(4, () => time);
+  time = 7;
+  for (const text of "abcdefgh") source.push({ text });
+  return source.rate;
+}"""  # eight pieces, all at once after two seconds
 UNNAMED = """() => [...document.querySelectorAll("button, input, select, textarea")]
   .filter((each) => !each.textContent.trim() && !each.labels?.length && !each.ariaLabel)
   .map((each) => each.id)"""
@@ -200,6 +208,10 @@ def test_the_other_side_takes_its_time(visit, url):
     planned = facts["reference"]["tokens_per_second"]["value"]
     assert float(rate.replace(",", "")) == pytest.approx(planned, rel=1e-3)
     assert value(page, "chip", "joules").endswith("J")
+
+
+def test_a_bunch_of_pieces_is_not_taken_for_speed(visit, url):
+    assert visit(url).evaluate(BUNCH) == 4
 
 
 def test_stop(visit, url):

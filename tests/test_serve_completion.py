@@ -146,6 +146,9 @@ def test_too_long(ask):
         assert full["usage"]["completion_tokens"] == 29
         rest = await post(client, COMPLETIONS, prompt=[1] * 120, ignore_eos=True)
         assert rest["usage"]["completion_tokens"] == 9  # of the usual 16, what there is room for
+        error = (await post(client, COMPLETIONS, 400, prompt="the" * 100_000))["error"]
+        assert error["code"] == "context_length_exceeded"
+        assert "tokens or more" in error["message"]  # none of them was made
         await post(client, COMPLETIONS, 400, prompt="")
         await post(client, COMPLETIONS, 400, prompt=[320])
 

@@ -17,6 +17,8 @@ from intaglio.serve.served import Served
 
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 
+LONG = b"GET /health HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 60_000
+
 
 @pytest.fixture(scope="module")
 def served(made_home) -> Callable[[], Served]:
@@ -54,6 +56,22 @@ def test_a_head_that_never_ends(served, monkeypatch, sent):
         assert httpx.get(f"{url}/health", trust_env=False).status_code == 200
 
 
+def test_a_body_that_goes_on_after_its_answer(served, monkeypatch):
+    monkeypatch.setattr(connection, "MOST_SECONDS", 0.2)
+    with live(served()) as url, connect(url) as made:
+        made.sendall(HEAD % (5 << 20))
+        assert made.recv(1 << 16).startswith(b"HTTP/1.1 413 ")
+        until = time.monotonic() + 60
+
+        def go_on() -> None:
+            while time.monotonic() < until:
+                made.sendall(b"x")
+                time.sleep(0.1)
+
+        with pytest.raises(ConnectionError):
+            go_on()
+
+
 def test_an_answer_that_nobody_takes(served, monkeypatch, caplog):
     monkeypatch.setattr(connection, "MOST_SECONDS", 0.5)
     body = {"model": "chip", "prompt": ["x" * 2000] * 40, "echo": True, "max_tokens": 0, "n": 100}
@@ -73,8 +91,8 @@ def test_an_answer_that_nobody_takes(served, monkeypatch, caplog):
 
 @pytest.mark.parametrize(
     "sent",
-    [b"\x16\x03\x01 no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 60_000],
-    ids=["no HTTP", "a long head"],
+    [b"\x16\x03\x01 no HTTP\r\n\r\n", LONG, LONG + b"\r\nConnection: close\r\n\r\n"],
+    ids=["no HTTP", "a long head", "a long head that ends"],
 )
 def test_what_is_no_request(served, sent):
     with live(served()) as url, connect(url) as made:

@@ -145,6 +145,8 @@ def test_a_chat_that_is_refused(fields, message):
         (b'{"model": "m", "prompt": "p", "temperature": NaN}',
          "the body must be JSON: NaN is not a number of JSON"),
         (b"{}", "model: Field required"),
+        (b'{"model": "m", "prompt": "p", "logit_bias": {"1": 1, "1": 2}}',
+         "the body must be JSON: '1' stands twice in an object"),
     ],
 )  # fmt: skip
 def test_a_body_that_is_no_request(body, message):

@@ -26,6 +26,7 @@ from intaglio.errors import BadCheckpoint, BadInput
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json",
 )  # fmt: skip
+LONG = 1 << 14  # characters of a text that takes a while
 NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 # Control tokens that end a text or a turn even where the checkpoint declares only one of them.
@@ -78,6 +79,14 @@ class Tokenizer:
         starts = [n for n in range(len(whole)) if whole[n : n + len(plain)] == plain]
         return tuple(whole[: starts[0]]) if starts else ()
 
+    @cached_property
+    def longest(self) -> int | None:
+        """Bytes of the longest token; None where a text may become shorter before it is cut."""
+        added = self.backend.get_added_tokens_decoder().values()
+        if self.backend.normalizer is not None or any(t.lstrip or t.rstrip for t in added):
+            return None
+        return max(map(len, self._pieces.values()), default=None)
+
     def encode(self, text: str, special: bool = False) -> list[int]:
         """Turn text into token ids; ``special``: names of control tokens become those tokens.
 
@@ -88,7 +97,10 @@ class Tokenizer:
         except UnicodeEncodeError as error:
             raise BadInput(f"text must be valid Unicode: {error}") from None
         backend = self.backend if special else self._plain
-        return backend.encode(text, add_special_tokens=False).ids
+        if len(text) < LONG:
+            return backend.encode(text, add_special_tokens=False).ids
+        # unlike encode it lets other threads run meanwhile, and counts no characters
+        return backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def decode_bytes(self, ids: Iterable[int], special: bool = False) -> bytes:
         """Join the bytes of tokens; control tokens by name if ``special``, else as nothing.

@@ -154,6 +154,9 @@ class Routes:
         return answered({"prompt": await aside(served.tokenizer.decode, asked.tokens, True)})
 
     async def _read(self, request: Request, kind: type[Asked]) -> Asked:
+        for name in request.query_params:
+            raise Refused(f"{name[:40]!r}: parameters are read from the body, not from the address",
+                          param=name[:100], code="unknown_parameter")  # fmt: skip
         body = await read_body(request, self.most_bytes)
         if len(body) < QUICK_BYTES:
             return parse(kind, body)

@@ -202,10 +202,10 @@ class Batch:
         constraint = each.constraint
         try:
             allowed = constraint.allowed() if constraint else None
+            token = choose(logits, each.work.sampling, each.position - 1, host, each.said, allowed)
+            whole = constraint is not None and constraint.take(token)
         except Refused as error:
             return error
-        token = choose(logits, each.work.sampling, each.position - 1, host, each.said, allowed)
-        whole = constraint is not None and constraint.take(token)
         each.said[token] += 1
         scored = None if host.logprobs is None else score(logits, token, host.logprobs)
         each.pending = [token]

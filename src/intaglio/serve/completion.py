@@ -79,6 +79,7 @@ def told(piece: Piece, text: str, logprobs: dict[str, Any] | None) -> dict[str, 
 async def read_prompt(served: Served, prompt: str | list[int]) -> list[int]:
     """A prompt's tokens: those that begin a text, then the text's; or as they are given."""
     if isinstance(prompt, str):
+        served.check_length(prompt)
         return await served.encode(prompt)
     await aside(served.check_tokens, prompt, "prompt")
     return prompt

@@ -13,7 +13,6 @@ from intaglio.serve.refusal import Refused
 
 MOST_SECONDS = 30.0  # for a request's head to come, and for what is sent to be taken
 MOST_IDLE = 30  # seconds between requests
-MOST_HEAD = 32 << 10  # bytes of a request's head
 
 log = logging.getLogger("intaglio.serve")
 
@@ -32,9 +31,11 @@ class Connection(H11Protocol):
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; the head of a request must be whole soon after its first byte."""
+        """Take bytes. The head of a request must be whole soon after its first byte, and the rest
+        of a body that has its answer already soon after that."""
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
+        answered = self.cycle is not None and self.cycle.response_complete
+        if self.conn.their_state is not h11.IDLE and not answered:
             self._head = ended(self._head)
         elif self._head is None:
             self._await_head()

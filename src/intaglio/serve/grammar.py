@@ -5,7 +5,7 @@ the host chooses among those (``docs/serve.md``). llguidance does the parsing.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,21 +53,23 @@ class Grammars:
         self.vocabulary = vocabulary
         self.tokenizer = LLTokenizer(TokenizerWrapper(spelled), eos_token=spelled.ends)
 
-    def json(self, schema: Mapping[str, Any], param: str) -> "Grammar":
+    def json(self, schema: dict[str, Any], param: str) -> "Grammar":
         """JSON of a schema."""
-        return self._made(LLMatcher.grammar_from_json_schema(dict(schema), overrides=LAYOUT), param)
+        unicode(json.dumps(schema, ensure_ascii=False), param)
+        return self._made(LLMatcher.grammar_from_json_schema(schema, overrides=LAYOUT), param)
 
     def regex(self, pattern: str, param: str) -> "Grammar":
         r"""A text that a regular expression matches, all of it; ``\d`` is 0 to 9."""
-        return self.lark(f"start: /{regex_to_lark(pattern, use_ascii='d')}/", param)
+        pattern = regex_to_lark(unicode(pattern, param), use_ascii="d")
+        return self.lark(f"start: /{pattern}/", param)
 
     def choice(self, texts: Sequence[str], param: str) -> "Grammar":
-        """One of the texts."""
-        return self.lark("start: " + " | ".join(map(quoted, texts)), param)
+        """One of the texts. They are one lexeme: a rule holds no more than 2,000."""
+        return self.lark("start: ONE\nONE: " + " | ".join(map(quoted, texts)), param)
 
     def lark(self, grammar: str, param: str) -> "Grammar":
         """A grammar in llguidance's form of Lark."""
-        return self._made(LLMatcher.grammar_from_lark(grammar), param)
+        return self._made(LLMatcher.grammar_from_lark(unicode(grammar, param)), param)
 
     def _made(self, text: str, param: str) -> "Grammar":
         if len(text) > LARGEST:
@@ -76,7 +78,13 @@ class Grammars:
         if matcher.is_error():
             why = " ".join(matcher.get_error().split())[:200]
             raise Refused(f"{param}: is no grammar that is supported: {why}", param=param)
-        return Grammar(matcher, self.vocabulary)
+        made = Grammar(matcher, self.vocabulary)
+        try:
+            made.begin().allowed()
+        except Refused:
+            raise Refused(f"{param}: no answer is of this form, or it is too complex to follow",
+                          param=param) from None  # fmt: skip
+        return made
 
 
 class Grammar:
@@ -101,15 +109,40 @@ class Constraint:
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         found = np.unpackbits(bits, bitorder="little")[: self._vocabulary].astype(bool)
         if self._matcher.is_error() or not found.any():
-            raise Refused("the form that was asked for became too complex to follow", status=500)
+            raise too_complex()
         return found
 
     def take(self, token: int) -> bool:
-        """Take an allowed token; whether the answer is whole then and nothing may follow."""
+        """Take an allowed token; whether the answer is whole then and nothing may follow.
+
+        Raises :class:`Refused` where it became too complex: the parser stops there as well.
+        """
         self._matcher.consume_token(token)
+        if self._matcher.is_error():
+            raise too_complex()
         return self._matcher.is_stopped()
+
+
+def too_complex() -> Refused:
+    """What is said of a form that the parser gave up on, beyond its limits."""
+    return Refused("the form that was asked for became too complex to follow")
+
+
+def unicode(text: str, param: str) -> str:
+    """A text itself. Raises :class:`Refused` for one with half a surrogate pair, which JSON can
+    hold and the library cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Refused(f"{param}: must be valid Unicode", param=param) from None
+    return text
 
 
 def quoted(text: str) -> str:
     """A text as a literal of Lark."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def in_lark(schema: dict[str, Any]) -> str:
+    """JSON of a schema as a part of a grammar of Lark, laid out like all JSON here."""
+    return f"%json {json.dumps({**schema, 'x-guidance': LAYOUT})}"

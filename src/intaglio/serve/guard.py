@@ -16,6 +16,7 @@ from intaglio.serve.metrics import Metrics
 from intaglio.serve.refusal import Refused, failed
 
 OPEN = frozenset(("/health", "/version", "/metrics", *page_files()))  # no key is needed
+MOST_HEAD = 32 << 10  # bytes of a request's head
 CLIENT = "intaglio.client"  # in a request's scope: whose it is
 
 log = logging.getLogger("intaglio.serve")
@@ -54,7 +55,10 @@ class Guard:
 
         try:
             scope[CLIENT] = self._client(scope)
-            if scope[CLIENT] is None:
+            if head_size(scope) > MOST_HEAD:  # and yet it came whole, in one read
+                long = Refused(f"a request's head must be at most {MOST_HEAD} bytes")
+                await refusal(long)(scope, receive, watched)
+            elif scope[CLIENT] is None:
                 wrong = Refused("the API key is missing or wrong", status=401,
                                 code="invalid_api_key",
                                 headers={"WWW-Authenticate": "Bearer"})  # fmt: skip
@@ -80,6 +84,12 @@ class Guard:
         kind, _, key = given.partition(b" ")
         right = [secrets.compare_digest(key.strip(), each) for each in self.keys]
         return f"key {right.index(True)}" if kind.lower() == b"bearer" and any(right) else None
+
+
+def head_size(scope: Scope) -> int:
+    """Bytes of a request's head, about."""
+    target = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+    return target + sum(len(name) + len(value) + 4 for name, value in scope["headers"])
 
 
 def said(error: Exception) -> str:

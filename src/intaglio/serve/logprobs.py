@@ -1,6 +1,7 @@
 """Logarithms of probabilities as the two endpoints write them."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from intaglio.checkpoint.tokenizer import Tokenizer
@@ -8,6 +9,7 @@ from intaglio.serve.host import Scored
 from intaglio.serve.speech import Spelled
 
 
+@lru_cache(maxsize=1 << 16)
 def spelled(tokenizer: Tokenizer, token: int) -> tuple[str, bytes]:
     """A token's text and bytes; what is no whole character stands as ``bytes:\\xe3``."""
     raw = tokenizer.decode_bytes([token], special=True)

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from intaglio.serve.message import Function, Message, NamedTool, Tool
 from intaglio.serve.refusal import Refused
-from intaglio.serve.strict import Strict, no_number, without_nulls
+from intaglio.serve.strict import Strict, no_number, no_twice, without_nulls
 
 LABELS = frozenset(("metadata", "prompt_cache_key", "safety_identifier", "user"))
 NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -265,7 +265,7 @@ class DetokenizeRequest(Strict):
 def parse(kind: type[Asked], body: bytes) -> Asked:
     """A request's body, checked. Raises :class:`Refused` with one sentence."""
     try:
-        value = json.loads(body, parse_constant=no_number)
+        value = json.loads(body, parse_constant=no_number, object_pairs_hook=no_twice)
     except (ValueError, RecursionError) as error:
         raise Refused(f"the body must be JSON: {_short(error)}", code="invalid_json") from None
     if not isinstance(value, dict):

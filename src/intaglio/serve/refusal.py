@@ -50,3 +50,12 @@ def too_long(prompt: int, count: int, context: int) -> Refused:
         f"{context}; nothing is cut off: send less, or ask for fewer tokens",
         code="context_length_exceeded",
     )
+
+
+def surely_too_long(least: int, context: int) -> Refused:
+    """A text of at least so many tokens, beyond the chip's context."""
+    return Refused(
+        f"the prompt has {least} tokens or more, the chip has {context} positions; nothing is cut "
+        "off: send less",
+        code="context_length_exceeded",
+    )

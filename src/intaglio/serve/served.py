@@ -1,13 +1,16 @@
 """What is served: a chip, its adapters, and what a request asks of them."""
 
 import asyncio
+import ctypes
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from intaglio.checkpoint.tokenizer import LONG
 from intaglio.errors import BadInput, IntaglioError
 from intaglio.flow.adapters import NamedAdapter
 from intaglio.flow.engines import open_twin
@@ -22,7 +25,7 @@ from intaglio.serve.host import ONE, HostSampling
 from intaglio.serve.message import Function, Message
 from intaglio.serve.metrics import Metrics
 from intaglio.serve.protocol import Generation
-from intaglio.serve.refusal import Refused, too_long
+from intaglio.serve.refusal import Refused, surely_too_long, too_long
 from intaglio.serve.tools import described
 
 ANY_OBJECT = {"type": "object"}
@@ -70,7 +73,7 @@ class Served:
         self.since = int(time.time())
         self.tokenizer.decode_bytes(self.tokenizer.encode("a"))  # what it makes once, made now
         self._grammars: Grammars | None = None
-        self._making = asyncio.Lock()
+        self._making, self._long = asyncio.Lock(), asyncio.Lock()
         self._modelled = lru_cache(maxsize=4096)(self._model)
 
     def models(self) -> list[dict[str, Any]]:
@@ -168,17 +171,38 @@ class Served:
             for index in range(asked.n)
         ]
 
+    def check_length(self, text: str) -> None:
+        """Raise :class:`Refused` for a text that is surely too long, before its tokens are made."""
+        longest = self.tokenizer.longest
+        if longest and len(text) > longest * self.context:
+            raise surely_too_long(len(text) // longest, self.context)
+
     async def encode(self, text: str, *, begin: bool = True) -> list[int]:
         """Tokens of a text, elsewhere than in the event loop."""
         begun = self.tokenizer.begin_ids if begin else ()
-        return [*begun, *await aside(self.tokenizer.encode, text)]
+        async with self._turn(len(text)):
+            return [*begun, *await aside(self.tokenizer.encode, text)]
 
     async def encode_chat(
         self, messages: Sequence[Message], functions: Sequence[Function] = ()
     ) -> list[int]:
         """Tokens of a chat up to the model's turn, which may call ``functions``."""
         plain = [message.plain for message in messages]
-        return await aside(self.tokenizer.encode_chat, plain, True, described(functions))
+        async with self._turn(sum(len(message["content"]) for message in plain)):
+            return await aside(self.tokenizer.encode_chat, plain, True, described(functions))
+
+    @asynccontextmanager
+    async def _turn(self, length: int) -> AsyncIterator[None]:
+        """Let long texts be cut into tokens one after the other: while a token is made it takes
+        some hundred bytes, which are given back at the end."""
+        if length < LONG:
+            yield
+            return
+        async with self._long:
+            try:
+                yield
+            finally:
+                await asyncio.to_thread(give_back)
 
     async def grammars(self) -> Grammars:
         """What makes grammars of the vocabulary; made when first asked for."""
@@ -260,6 +284,13 @@ def form_of(grammars: Grammars, asked: Generation) -> Grammar:
         return grammars.regex(form.value, "response_format")
     schema = form.json_schema.schema_ if form.json_schema else ANY_OBJECT
     return grammars.json(schema, "response_format")
+
+
+def give_back() -> None:
+    """Give memory that is free back to the system; glibc keeps it otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
 
 
 async def aside(function: Any, *arguments: Any) -> Any:

@@ -1,6 +1,5 @@
 """The server as a process: an address, signals, an end that loses no answer."""
 
-import asyncio
 import logging
 import os
 import resource
@@ -16,8 +15,9 @@ import uvicorn
 
 from intaglio.errors import BadInput
 from intaglio.serve.app import GRACE
-from intaglio.serve.connection import MOST_HEAD, MOST_IDLE, Connection
+from intaglio.serve.connection import MOST_IDLE, Connection
 from intaglio.serve.engine import Engine
+from intaglio.serve.guard import MOST_HEAD
 
 BACKLOG = 2048
 
@@ -39,10 +39,12 @@ class Server(uvicorn.Server):
             self.ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let answers end for a while, tell the rest that the server stops, and go."""
-        ending = asyncio.ensure_future(self.engine.stop(GRACE))
+        """Let answers end for a while, tell the rest that the server stops, and go.
+
+        Till then connections are taken and told so: in a closed socket's queue they would break.
+        """
+        await self.engine.stop(GRACE)
         await super().shutdown(sockets)
-        await ending
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -103,7 +105,8 @@ def serve(app: Any, engine: Engine, made: socket.socket, ready: Callable[[], Non
     """Serve until a signal comes. One line for every request goes to stderr."""
     shown = logging.StreamHandler(sys.stderr)
     shown.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for name, level in (("intaglio.serve", logging.INFO), ("uvicorn", logging.WARNING)):
+    quiet = ("uvicorn", logging.ERROR), ("asyncio", logging.ERROR)  # warnings: a second line
+    for name, level in (("intaglio.serve", logging.INFO), *quiet):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [shown], False
         logger.setLevel(level)

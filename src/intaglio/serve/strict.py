@@ -21,3 +21,13 @@ def without_nulls(value: Any, keep: tuple[str, ...] = ()) -> Any:
 def no_number(name: str) -> Any:
     """Refuse what only Python's JSON knows: NaN and infinities."""
     raise ValueError(f"{name} is not a number of JSON")
+
+
+def no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Refuses a name that stands twice, one of whose values would be ignored."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name[:40]!r} stands twice in an object")
+        found[name] = value
+    return found

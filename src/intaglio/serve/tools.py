@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from intaglio.serve.grammar import Grammar, Grammars, quoted
+from intaglio.serve.grammar import Grammar, Grammars, in_lark, quoted
 from intaglio.serve.message import Function, Message
 from intaglio.serve.refusal import Refused
 from intaglio.serve.speech import begun
@@ -77,12 +77,12 @@ class Dialect:
     def forced(self, grammars: Grammars, functions: Sequence[Function]) -> Grammar:
         """Answers that are one call of one of them."""
         ends = [quoted(text) if text else "" for text in (self.begin, self.end)]
-        body = f"%json {json.dumps(self.schema(functions))}"
+        body = in_lark(self.schema(functions))
         return grammars.lark(f"start: {ends[0]} body {ends[1]}\nbody: {body}\n", "tools")
 
     def strict(self, grammars: Grammars, functions: Sequence[Function]) -> Grammar:
         """Any text, in which what begins like a call is one of one of them."""
-        call, tag = f"call: %json {json.dumps(self.schema(functions))}\n", self.begin.strip()
+        call, tag = f"call: {in_lark(self.schema(functions))}\n", self.begin.strip()
         if not tag:
             return grammars.lark(f"start: call | TEXT\nTEXT: /([^{{](.|\\n)*)?/\n{call}", "tools")
         body = f"{quoted(self.begin[len(tag) :])} call {quoted(self.end)}"
@@ -166,8 +166,10 @@ def dialect_of(template: str | None) -> Dialect:
     """How the model of a chat template writes calls. Raises :class:`Refused` where it has none,
     or where they are not read here."""
     if template is None or "tools" not in template:
-        raise Refused("the model's chat template has no tools", param="tools",
-                      code="unsupported_parameter")  # fmt: skip
+        raise Refused(
+            "the model's chat template has no tools: ask without, or let the client send none",
+            param="tools", code="unsupported_parameter",
+        )  # fmt: skip
     if "<tool_call>" in template and "<function=" not in template:
         return HERMES
     if "<|python_tag|>" in template or '{"name": function name, "parameters"' in template:

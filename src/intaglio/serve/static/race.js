@@ -15,14 +15,12 @@ export class Source {
     this.ended = false;
     this.now = now;
     this.started = now();
-    this.first = null;
     this.seconds = 0;
   }
 
   /** Take what the stream brought. */
   push({ text, told }) {
     this.seconds = this.now() - this.started;
-    this.first ??= this.seconds;
     if (text) this.chunks.push(text);
     if (told) this.told = told;
   }
@@ -37,10 +35,12 @@ export class Source {
     return this.told?.tokens ?? this.chunks.length;
   }
 
-  /** Tokens a second that the twin made here, after the first. */
+  /**
+   * Tokens a second that the twin made here, from the request on: chunks come in bunches, so the
+   * time from the first to the last of them says nothing.
+   */
   get rate() {
-    const span = this.seconds - (this.first ?? 0);
-    return span > 0 && this.tokens > 1 ? (this.tokens - 1) / span : NaN;
+    return this.seconds > 0 ? this.tokens / this.seconds : NaN;
   }
 
   /** Whether the twin is surely faster than a pace. */
