@@ -449,7 +449,7 @@ def test_views_and_pictures_of_tiles(run):
     assert {"head.0.0.cdl", "head.0.0.gds"} < set(made.json["files"])
     again = run("masks", "views", "chip", "-o", "views")
     assert (again.code, "is there already" in again.err) == (2, True)
-    drawn = run("masks", "picture", "chip", "constants.0.0", "-o", "own.svg", "--json")
+    drawn = run("masks", "picture", "chip", "norm.0.0", "-o", "own.svg", "--json")
     check_keys("masks picture", drawn.json)
     assert Path("own.svg").read_text().startswith("<svg")
     whole = run("masks", "picture", "chip", "die", "-o", "die.svg")
@@ -458,7 +458,7 @@ def test_views_and_pictures_of_tiles(run):
     assert "--window shows a part of a tile, not of the die" in part.err
     unknown = run("masks", "picture", "chip", "no.0.0", "-o", "no.svg")
     assert "no tile is called 'no.0.0'" in unknown.err
-    wrong = run("masks", "picture", "chip", "constants.0.0", "-o", "no.svg", "--window", "1,2")
+    wrong = run("masks", "picture", "chip", "norm.0.0", "-o", "no.svg", "--window", "1,2")
     assert "--window must be X,Y,WIDTH,HEIGHT in um, not '1,2'" in wrong.err
     assert not Path("no.svg").exists()
 

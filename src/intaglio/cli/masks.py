@@ -78,14 +78,16 @@ def print_check(read: "ChipRead") -> None:
         f"target {read.target.name} {target:.0f}"
     )
     say(
-        f"  ROMs     {read.rom_cycles} of that target's cycles a bit at most: {read.worst_rom.name}"
+        f"  ROMs     {read.worst_rom.slow.clock / 1e6:.0f} MHz slow corner, "
+        f"{read.worst_rom.typical.clock / 1e6:.0f} typical, the slowest: {read.worst_rom.name}"
     )
     if read.slower:
         some = ", ".join(each.name for each in read.slower[:3])
         say(
-            f"  WARNING: {len(read.slower)} of {len(read.fabrics)} fabrics are too slow for "
-            f"{target:.0f} MHz: {some}; run this model at {slow:.0f} MHz, or compile it with more "
-            "--lanes (fewer rows)"
+            f"  WARNING: {len(read.slower)} of {len(read.fabrics) + len(read.roms)} arrays are too "
+            f"slow for {target:.0f} MHz: {some}; run this model at "
+            f"{read.slower[0].slow.clock / 1e6:.0f} MHz, or compile it with more --lanes "
+            "(fewer rows)"
         )
 
 

@@ -7,7 +7,6 @@ is the model. What a chip's own rows put on one line is counted here, and held a
 reads.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,7 +19,8 @@ from intaglio.layout.rules import rules
 from intaglio.plan.process import Process, is_process, process
 from intaglio.plan.reads import SLOW, TYPICAL, BitCycle, Reads
 from intaglio.quantity import numbers
-from intaglio.silicon.fabric import fabric_area
+from intaglio.silicon.circuits import logic
+from intaglio.silicon.fabric import fabric_area, placed
 from intaglio.silicon.model import inputs_of
 
 Told = Callable[[float, str], object]
@@ -77,24 +77,17 @@ class ChipRead:
 
     @property
     def slower(self) -> tuple[ArrayRead, ...]:
-        """The fabrics that do not hold the target's clock in the slow corner, slowest first."""
-        found = [each for each in self.fabrics if each.slow.clock < self.clock]
+        """The arrays that do not hold the target's clock in the slow corner, slowest first."""
+        found = [each for each in (*self.fabrics, *self.roms) if each.slow.clock < self.clock]
         return tuple(sorted(found, key=lambda each: each.slow.clock))
-
-    @property
-    def rom_cycles(self) -> int:
-        """Periods of the target's clock that a bit of the slowest ROM takes, slow corner."""
-        return math.ceil(self.worst_rom.slow.period * self.clock / 1e9)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON; docs/json.md lists the keys."""
+        rom = self.worst_rom.as_dict()
         return {
             **self.worst.as_dict(), "grade": "simulated", "source": self.reads.source,
             "target": self.target.name, "target_clock_hz": self.clock, "holds": not self.slower,
-            "rom": {
-                "array": self.worst_rom.name, "share": self.worst_rom.load.share,
-                "cycles": self.rom_cycles,
-            },
+            "rom": {name: rom[name] for name in ("array", "share", "clock_hz")},
             "arrays": [each.as_dict() for each in self.fabrics],
         }  # fmt: skip
 
@@ -102,7 +95,7 @@ class ChipRead:
 @dataclass(frozen=True, slots=True)
 class LogicArea:
     """um2 per weight of what is synthesised beside the tiles, placed: ``banks`` of products,
-    ``trees`` (counters, accumulators), ``frame`` (activations, control, reading)."""
+    ``trees`` (counters, accumulators), ``frame`` (activations, control, reading, start values)."""
 
     banks: float
     trees: float
@@ -121,12 +114,15 @@ class LogicArea:
 def logic_area(package: Package) -> LogicArea:
     """What the fabrics of a chip need beside their tiles, by synthesis on the masks' process."""
     x = numbers(inputs_of(process(PROCESS)))
-    made = [fabric_area(fabric, "select", x) for _, fabric in fabrics(package.plan)]
-    weights = sum(fabric.cells for _, fabric in fabrics(package.plan))
-    return LogicArea(
-        *(sum(getattr(each, name) for each in made) / weights
-          for name in ("banks", "trees", "frame"))
-    )  # fmt: skip
+    plan = package.plan
+    made = [fabric_area(fabric, "select", x) for _, fabric in fabrics(plan)]
+    weights = sum(fabric.cells for _, fabric in fabrics(plan))
+    banks, trees, frame = (
+        sum(getattr(each, name) for each in made) for name in ("banks", "trees", "frame")
+    )
+    for _, fabric in fabrics(plan):
+        frame += placed(logic("start", sum_bits=plan.beat * fabric.accumulator).area, x)
+    return LogicArea(banks / weights, trees / weights, frame / weights)
 
 
 def check_reads(package: Package, told: Told | None = None) -> ChipRead:

@@ -25,7 +25,7 @@ from intaglio.plan.tiling import FabricPlan
 
 ROM_BITS = 2
 PAIR = 2  # words in a cell
-BANK_ROWS = 128
+BANK_ROWS = 32  # as few as most fabrics have, so that a ROM holds their clock
 SHIFT_BITS, EPSILON_BITS, SCORE_BITS, STEP_BITS = 6, 48, 5, 8
 
 Fields = tuple[tuple[str, int], ...]
