@@ -277,7 +277,7 @@ def test_a_flipped_code_is_named(build, shape, name, tmp_path):
         ("norm.0.hex", 0, 48 + 13, 3, "norm"),
         ("score_shift.2.hex", 0, 0, 2, "attention"),
         ("k_map.1.hex", 0, 0, 1, "k"),
-        ("v_start.0.hex", 3, 12, 0, "v"),
+        ("v_start.0.hex", 1, 12, 0, "v"),
         ("up_narrow.2.hex", 1, 22 * 3 + 14, 2, "up"),
         ("down_narrow.0.hex", 1, 22 * 2 + 16, 0, "down"),
     ],
