@@ -40,10 +40,10 @@ def gates(case: Case) -> str:
         name=name, fabric=case.fabric, beat=case.beat, cells=f"{name}_cells", library=library
     )
     top = verilog.convert(block, name=name, emit_src=False, strip_internal_attrs=True)
-    texts = {name: top, "cells": cells(f"{name}_cells", name, own, RULES)}
+    texts = {name: top, "cells": cells(f"{name}_cells", name, own)}
     for part, text in library.texts().items():  # other cases have parts of these names
         texts[part] = text
-    texts |= {tile.base: behaviour(tile, RULES) for tile in own}
+    texts |= {tile.base: behaviour(tile) for tile in own}
     whole = "`define SIMULATION\n" + "\n".join(texts.values())
     for part in library.texts():
         whole = whole.replace(f"module {part}(", f"module {case.name}_{part}(")
@@ -124,7 +124,7 @@ def test_roms_read_what_their_contract_models_read(tmp_path):
                   for _, size in rom.fields]  # fmt: skip
         codes = rom.codes(*values)
         for tile in made:
-            texts[tile.base] = behaviour(tile, RULES)
+            texts[tile.base] = behaviour(tile)
             (tmp_path / image_name(rom.name, 7, tile)).write_text(image(tile, codes))
         words = []
         for word in range(rom.words):

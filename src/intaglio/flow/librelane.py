@@ -114,7 +114,7 @@ def write_sources(package: Package, folder: Path, r: Rules) -> list[str]:
     texts |= made
     for kind in kinds(package.plan).values():
         array = fabric_array(kind.matrix, kind.fabric)
-        text = cells(kind.cells, kind.matrix, [*tiles(array, r)], r)
+        text = cells(kind.cells, kind.matrix, [*tiles(array, r)])
         texts[f"{kind.cells}.sv"] = text
     readers = rom_kinds(package.plan, r)
     texts["rom.v"] = rom_choice(readers.values())
@@ -165,7 +165,7 @@ def write_simulation(package: Package, folder: Path, r: Rules) -> None:
             path = folder / "codes" / image_name(matrix, number or 0, tile)
             path.write_text(image(tile, codes), "utf-8")
     for base, tile in bases.items():
-        (folder / f"{base}.v").write_text(behaviour(tile, r), "utf-8")
+        (folder / f"{base}.v").write_text(behaviour(tile), "utf-8")
 
 
 def connected(rtl: Path, plan: ChipPlan) -> dict[str, str]:

@@ -12,7 +12,6 @@ import numpy as np
 
 from intaglio.layout.contents import BANK_ROWS, ROM_BITS, Rom
 from intaglio.layout.fabric import Tile
-from intaglio.layout.rules import Rules
 
 LOADED = "SIMULATION"
 """The macro with which a simulation reads the tiles' codes."""
@@ -28,7 +27,7 @@ def image_name(name: str, number: int | str, tile: Tile) -> str:
     return f"{name}.{number}.{tile.lane}.{tile.column}.hex"
 
 
-def cells(module: str, name: str, tiles: Sequence[Tile], r: Rules) -> str:
+def cells(module: str, name: str, tiles: Sequence[Tile]) -> str:
     """The module of a fabric's cells. ``name``: of the matrix; ``tiles``: all of its array."""
     array = tiles[0].array
     rows, lanes, columns = array.rows, array.lanes, array.columns
@@ -123,7 +122,7 @@ def loading(name: str, tiles: Sequence[Tile]) -> Iterator[str]:
     yield "`endif"
 
 
-def behaviour(tile: Tile, r: Rules) -> str:
+def behaviour(tile: Tile) -> str:
     """What a tile does, for a simulation, as a module of its name.
 
     A column's output is 0 in precharge; it becomes 1 when in evaluate the line that its code
