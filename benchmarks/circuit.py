@@ -5,6 +5,7 @@
     python benchmarks/circuit.py --small      # typical and slow corner alone
     python benchmarks/circuit.py --freeze     # the whole grid, and its results into the target
     python benchmarks/circuit.py --drivers    # a skewed row, with other drivers and widths
+    python benchmarks/circuit.py --mismatch   # what mismatch of transistors adds to reads
     python benchmarks/circuit.py --chip CHIP  # what of a row a model puts on one line; no ngspice
 
 The netlist is that of the drawn cell (``verify.spice_extract``) with the tile's drivers and senses
@@ -33,7 +34,11 @@ from intaglio.layout.geometry import geometry
 from intaglio.layout.load import most_loaded
 from intaglio.layout.rules import rules
 from intaglio.verify.spice_grid import (
+    BITS,
     COLUMNS,
+    CORNER_BITS,
+    LIBRARY,
+    NOISIEST,
     ROWS,
     SKEWED,
     SLOW,
@@ -41,6 +46,7 @@ from intaglio.verify.spice_grid import (
     Point,
     corner_points,
     even_share,
+    half_falling,
     least_margin,
     library_points,
     measure,
@@ -65,6 +71,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="typical and slow corner alone")
     parser.add_argument("--freeze", action="store_true", help="write the results")
     parser.add_argument("--drivers", action="store_true", help="other drivers, and no more")
+    parser.add_argument("--mismatch", action="store_true", help="with and without it, and no more")
     parser.add_argument("--jobs", type=int, help="simulations at a time (default: cores)")
     parser.add_argument("--chip", type=Path, help="shares of a chip package's model, and no more")
     given = parser.parse_args()
@@ -73,6 +80,9 @@ def main() -> None:
         return
     if given.drivers:
         drivers(given.jobs)
+        return
+    if given.mismatch:
+        mismatch(given.jobs)
         return
     if given.small and given.freeze:
         parser.error("--freeze wants the whole grid")
@@ -83,7 +93,7 @@ def main() -> None:
     by_rows(found)
     by_width(found)
     if not given.small:
-        by_corner({p: r for p, r in found.items() if p in set(corner_points())})
+        by_corner({point: found[point] for point in corner_points()})
     gating(found)
     print(f"\n{len(found)} points in {time.monotonic() - started:.0f} s")
     if given.freeze:
@@ -108,7 +118,7 @@ def run(points: Iterable[Point], jobs: int | None) -> Readings:
 def by_rows(found: Readings) -> None:
     """Bit cycle by code width and rows."""
     print(f"\nbit cycle, ns (read + precharge), 576 columns; typical / slow ({SLOW})")
-    for bits in (2, 3, 4):
+    for bits in BITS:
         for rows in ROWS:
             a, b = (found[Point(tile(bits, rows), c)] for c in (TYPICAL, SLOW))
             parts = (f"{r.period:7.2f} = {r.read:5.2f} + {r.precharge:5.2f}" for r in (a, b))
@@ -129,22 +139,24 @@ def by_width(found: Readings) -> None:
 
 def by_corner(found: Readings) -> None:
     """The grid's ends."""
-    print("\nevery corner, temperature and supply (nominal wires), 3 bits")
-    for rows in ROWS:
-        point, reading = worst(found, rows=rows)
-        print(f"  {rows:4} rows: slowest {reading.period:6.2f} ns ({point.condition})")
-    point, reading = least_margin(found)
-    print(
-        f"  least margin {reading.margin:.3f} V: a sum line that must stay high falls to "
-        f"{reading.low:.3f} V, its sense switches at {reading.threshold:.3f} V, its output rises "
-        f"{reading.glitch:.3f} V ({point.path.rows} rows, {point.condition})"
-    )
+    print("\nevery corner, temperature and supply (nominal wires)")
+    for bits in CORNER_BITS:
+        for rows in ROWS:
+            own = {p: r for p, r in found.items() if (p.path.bits, p.path.rows) == (bits, rows)}
+            point, slowest = worst(found, bits=bits, rows=rows)
+            fastest = min(r.period for r in own.values())
+            quiet, reading = least_margin(own)
+            print(
+                f"  {bits} bits {rows:4} rows: {fastest:6.2f} to {slowest.period:6.2f} ns "
+                f"({point.condition}); least margin {reading.margin:.3f} V ({quiet.condition}): "
+                f"{reading.low:.3f} V over {reading.threshold:.3f} V, output {reading.glitch:.3f} V"
+            )
 
 
 def gating(found: Readings) -> None:
     """Energy with and without gating of product lines."""
     print("\nfJ per weight and bit of the active row, typical, half of the product bits 1")
-    for bits in (2, 3, 4):
+    for bits in BITS:
         for rows in ROWS:
             path = tile(bits, rows)
             r = found[Point(path, TYPICAL)]
@@ -171,6 +183,29 @@ def drivers(jobs: int | None) -> None:
         width, height = part.size(rules("sky130"))
         area = width * height * 1e-6 / (rows * 8 * columns)
         print(f"{columns:6} columns{times}   {area:.2f} um2 a code (tile, as drawn)")
+
+
+def mismatch(jobs: int | None) -> None:
+    """Bit cycles and margins of the worst column of a chip, and of one as drawn."""
+    kinds = [(bits, rows) for bits in BITS for rows in ROWS]
+    conditions = (*LIBRARY.values(), NOISIEST)
+    points = [Point(tile(*kind), c) for c in conditions for kind in kinds]
+    plain = [replace(point, condition=replace(point.condition, sigmas=0)) for point in points]
+    driven = [Point(half_falling(*kind), NOISIEST) for kind in kinds]
+    found = run([*points, *plain, *driven], jobs)
+    print("ns and mV, as drawn and with mismatch; 576 columns")
+    for point, as_drawn in zip(points, plain, strict=True):
+        a, b, path = found[as_drawn], found[point], point.path
+        print(
+            f"  {path.bits} bits {path.rows:4} rows  read {a.read:6.2f} {b.read:6.2f}"
+            f"  precharge {a.precharge:6.2f} {b.precharge:6.2f}"
+            f"  cycle {b.period / a.period - 1:+.0%}"
+            f"  margin {1e3 * a.margin:4.0f} {1e3 * b.margin:4.0f}  ({point.condition})"
+        )
+    print(f"margin, mV, where half of a row's lines fall, as a chip drives them ({NOISIEST})")
+    for point in driven:
+        path, margin = point.path, found[point].margin
+        print(f"  {path.bits} bits {path.rows:4} rows  {1e3 * margin:4.0f}")
 
 
 def widened(bits: int, rows: int, columns: int, share: float, times: float) -> ReadPath:

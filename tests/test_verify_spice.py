@@ -1,9 +1,13 @@
 """The circuit of a tile: what is extracted from its shapes, netlists, and ngspice against hand."""
 
+import math
+import re
 import shutil
+from dataclasses import replace
 from functools import cache
 
 import gdstk
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,11 +16,31 @@ from intaglio.errors import BadInput, Mismatch, ToolMissing
 from intaglio.layout.geometry import geometry
 from intaglio.layout.rules import rules
 from intaglio.plan.reads import reads_of
-from intaglio.verify import spice
-from intaglio.verify.spice import NFET, Bench, Condition, Netlist, ladder, parse, simulate
+from intaglio.verify import spice, spice_read
+from intaglio.verify.spice import NFET, PFET, Bench, Condition, Netlist, ladder, parse, simulate
 from intaglio.verify.spice_extract import Shapes, between, cell_circuit, down, wires
-from intaglio.verify.spice_grid import SLOW, TYPICAL, Point, even_share, kept, measure, tile, worst
-from intaglio.verify.spice_read import Reading, ReadPath, read, read_bench
+from intaglio.verify.spice_grid import (
+    NOISIEST,
+    SIGMAS,
+    SLOW,
+    TYPICAL,
+    Point,
+    even_share,
+    kept,
+    measure,
+    tile,
+    without,
+    worst,
+)
+from intaglio.verify.spice_read import (
+    SLOWER,
+    Off,
+    Reading,
+    ReadPath,
+    deviation,
+    read,
+    read_bench,
+)
 from intaglio.verify.spice_results import changed, stated
 
 R = rules("sky130")
@@ -130,6 +154,35 @@ def test_every_column_of_a_tile_is_in_the_netlist_once(rows, columns, share, bit
         if line.startswith("Xpre"):
             count += float(line.rpartition(" m=")[2]) if " m=" in line else 1.0
     assert count == pytest.approx(columns, abs=1.01)  # where all are on one line, one is not
+
+
+def test_mismatch_is_in_the_netlist():
+    """Sources before gates: those of the slow column and of the noisy one, by hand."""
+    found = [
+        {
+            line.split()[0]: float(line.split()[-1])
+            for line in read_bench(tile(), replace(SLOW, sigmas=sigmas), 5.0).netlist.lines
+            if line.startswith("V") and line.split()[1] == f"{line.split()[0][1:]}g"
+        }
+        for sigmas in (0, 2, -2)
+    ]
+    cell, sense_n = (3.356e-3 / math.sqrt(w * 0.15) for w in (0.42, 1.68))
+    sense_p, precharge = (5.856e-3 / math.sqrt(w * 0.15) for w in (0.42, 0.84))
+    noisy = {
+        f"V{name}{kind}": 2 * 0.71 * -value
+        for name in ("sensev", "threshold") for kind, value in (("n", sense_n), ("p", sense_p))
+    }  # fmt: skip
+    slow = {"Vcellx": -1.8 * cell, "Vsensexp": 0.88 * sense_p, "Vprex": 2 * precharge}
+    fast = {"Vcellx": 1.8 * cell, "Vsensexp": -0.88 * sense_p, "Vprex": 2 * precharge}
+    assert found[0] == {}
+    assert found[1] == pytest.approx({**noisy, **slow}, rel=1e-4)
+    assert found[2] == pytest.approx({**noisy, **fast}, rel=1e-4)
+
+
+def test_chips_without_a_worse_cell():
+    assert 0.985 < without(135_000_000) < 0.995
+    assert without(135_000_000, 5) < 1e-9
+    assert without(1_000_000) > 0.9999
 
 
 def test_a_digest_is_of_the_circuit_and_the_condition():
@@ -271,11 +324,64 @@ def test_energies_against_cv2():
 
 
 @simulated
+def test_mismatch_is_what_the_models_have():
+    """The parameters of the transistors' own files, which every corner of theirs includes."""
+    cells = spice.find_models().parents[1] / "cells"
+    for kind, name in (("n", NFET), ("p", PFET)):
+        short = name.removeprefix("sky130_fd_pr__")
+        text = (cells / short / f"{name}__mismatch.corner.spice").read_text("utf-8")
+        stated = re.search(rf"{name}__vth0_slope\s*=\s*(\S+)", text)
+        assert stated
+        assert wires().number("mismatch", kind) == pytest.approx(1e3 * float(stated[1]))
+
+
+@simulated
 @pytest.mark.slow
-def test_a_planted_weak_transistor_is_slower():
-    sound, weak = (read(tile(weak=weak), TYPICAL) for weak in (1.0, 0.3))
-    assert weak.sum > 1.1 * sound.sum
-    assert weak.line == pytest.approx(sound.line, rel=0.05)  # its line is not
+@pytest.mark.parametrize("condition", [TYPICAL, SLOW, NOISIEST])
+def test_mismatch_slows_the_column_that_has_it(condition):
+    drawn, off = (read(tile(), c) for c in (replace(condition, sigmas=0), condition))
+    assert off.read > 1.1 * drawn.read
+    assert off.sum_back > 1.1 * drawn.sum_back
+    assert drawn.threshold + 0.04 < off.threshold < drawn.threshold + 0.08
+    assert off.line == pytest.approx(drawn.line, rel=0.01)  # its line is as drawn
+    assert off.sum_energy == pytest.approx(drawn.sum_energy, rel=0.01)
+    fast = read(tile(), replace(condition, sigmas=-SIGMAS))
+    assert fast.read < 0.95 * drawn.read
+    assert (fast.sum_back, fast.margin) == pytest.approx((off.sum_back, off.margin), rel=0.01)
+
+
+@simulated
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "condition"),
+    [(tile(), SLOW), (tile(4, 8, 64), SLOW), (tile(3, 128), NOISIEST), (tile(), TYPICAL)],
+)
+def test_no_other_direction_is_much_slower(monkeypatch, path, condition):
+    assert math.hypot(*SLOWER) == pytest.approx(1, abs=0.005)
+    known = read(path, condition).read
+    for degrees in (8, 17, 35, 44):
+        turned = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        monkeypatch.setattr(spice_read, "SLOWER", turned)
+        assert read(path, condition).read < 1.013 * known
+
+
+@simulated
+@pytest.mark.slow
+def test_a_deviation_is_that_of_columns_drawn_at_random(monkeypatch):
+    """Thresholds of every transistor of the column by chance, against the one direction taken."""
+    path, plain = tile(4, 8, 64), replace(SLOW, sigmas=0)
+    one = (read(path, replace(SLOW, sigmas=2)).read - read(path, plain).read) / 2
+    rng, found = np.random.default_rng(1), []
+    c, p = cell_circuit(16), path.periphery
+    widths = {"cell": ("n", c.device.width), "precharge": ("p", p.precharge),
+              "sense_n": ("n", p.sense[0]), "sense_p": ("p", p.sense[1])}  # fmt: skip
+    for _ in range(60):
+        off = Off(**{
+            name: float(rng.normal(0, deviation(*given))) for name, given in widths.items()
+        })  # fmt: skip
+        monkeypatch.setattr(Off, "slow", lambda *_, off=off: off)
+        found.append(read(path, plain).read)
+    assert np.std(found) == pytest.approx(one, rel=0.25)  # of 60, 9 % are a deviation
 
 
 @simulated
@@ -292,8 +398,8 @@ def test_what_makes_a_read_slower():
 @simulated
 @pytest.mark.slow
 def test_a_high_sum_line_stays_above_its_sense_and_a_crossed_one_does_not():
-    sound = read(tile(), Condition("fs", 100, 1.62))
-    assert sound.margin > 0.1
+    sound = read(tile(), NOISIEST)
+    assert sound.margin > 0.08
     assert sound.glitch < 0.1
     planted = read_bench(tile(), TYPICAL, 12.0)
     # a short from the quiet column's sum line to its neighbour's

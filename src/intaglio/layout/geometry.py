@@ -19,6 +19,9 @@ STATIC_LINES = 2  # of a signed cell's sign: one that is always low, one always 
 GROUP = 128  # columns from strap to strap: a poly word line's own delay stays below that of a read
 STRAP = 2  # columns that a strap takes the place of
 DUMMIES = 2  # columns without contacts on either side
+PULL_DOWN = 4
+"""Least widths that a sense amplifier's N transistor has: so that it takes a sum line for low only
+far below where its neighbours' fall leaves one that must stay high."""
 UNIT = 4  # columns that two sense amplifiers of one strip serve: tiles are padded to them
 
 
@@ -197,6 +200,11 @@ def reserved(r: Rules) -> int:
     return landings(r)[1] + r["via2.1a"] // 2 + r["m3.4"] + r["m3.2"]
 
 
+def pull_down_width(r: Rules) -> int:
+    """The width of a sense amplifier's N transistor."""
+    return PULL_DOWN * r["difftap.2"]
+
+
 def sense_strip(r: Rules) -> Strip:
     """The heights in a strip of sense amplifiers."""
     half, implant, contact = tap_height(r) // 2, r["psd.5b"], r["licon.1"]
@@ -210,8 +218,9 @@ def sense_strip(r: Rules) -> Strip:
     pull_up = second + implant + r["difftap.2"] // 2
     diff_end = pull_up + r["difftap.2"] // 2
     well = diff_end + r["difftap.8"]
-    pull_down = well + r["difftap.9"] + r["difftap.2"]
-    tap = pull_down + r["difftap.2"] + r["difftap.3"] + half
+    wide = pull_down_width(r)
+    pull_down = well + r["difftap.9"] + wide // 2
+    tap = pull_down + wide // 2 + r["difftap.3"] + half
     return Strip(
         well_tap=well_tap,
         source=source,

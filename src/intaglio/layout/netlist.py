@@ -10,7 +10,7 @@ import numpy as np
 
 from intaglio.layout.driver import NOR, Drivers, Inverter
 from intaglio.layout.fabric import Tile
-from intaglio.layout.geometry import DUMMIES
+from intaglio.layout.geometry import DUMMIES, pull_down_width
 from intaglio.layout.pen import UM
 from intaglio.layout.rules import Rules
 from intaglio.layout.tile import pins
@@ -75,7 +75,7 @@ def subcircuits(d: Drivers, r: Rules) -> Iterator[str]:
         f".subckt sense sum precharge_n out {SUPPLIES}",
         transistor("0", "sum precharge_n VPWR VPWR", P, 2 * least, r),
         transistor("1", "out sum VPWR VPWR", P, least, r),
-        transistor("2", "out sum VGND VGND", N, 2 * least, r),
+        transistor("2", "out sum VGND VGND", N, pull_down_width(r), r),
         ".ends",
     )
 

@@ -5,7 +5,14 @@ an inverter whose output is the column's bit. Two inverters share their supplies
 four columns wide. The wires of met3 above: supply, precharge, ground. Outputs go on in met2.
 """
 
-from intaglio.layout.geometry import Geometry, finger, overhang, reserved, tap_height
+from intaglio.layout.geometry import (
+    Geometry,
+    finger,
+    overhang,
+    pull_down_width,
+    reserved,
+    tap_height,
+)
 from intaglio.layout.pen import Pen, around, on_grid, pad
 from intaglio.layout.rules import Rules
 
@@ -28,7 +35,7 @@ def draw_strip(pen: Pen, g: Geometry, columns: int, odd: bool) -> None:
         pen.box("psdm", (first - over, last + over), s.psdm[0])
         half = pair_width(r) // 2 + r["psd.5a"]
         pen.box("psdm", (first - half, last + half), s.psdm[1])
-        tall = 2 * (r["difftap.2"] + r["nsd.5a"])
+        tall = pull_down_width(r) + 2 * r["nsd.5a"]
         pen.box("nsdm", (first - half, last + half), around(s.pull_down, tall))
         ends = s.well_tap, s.pull_up
         pen.box("met1", around(first, r["m1.1"]), ends, repeat, pitch)
@@ -79,7 +86,7 @@ def draw_inverters(
     """Two inverters whose supply contacts are in the middle."""
     s, r = g.sense, pen.r
     centre, out = gates(r)
-    for y, wide in ((s.pull_up, r["difftap.2"]), (s.pull_down, 2 * r["difftap.2"])):
+    for y, wide in ((s.pull_up, r["difftap.2"]), (s.pull_down, pull_down_width(r))):
         pen.box("diff", around(middle, pair_width(r)), around(y, wide), repeat, pitch)
         pen.square("licon", middle, y, repeat, pitch)
         pen.square("mcon", middle, y, repeat, pitch)
@@ -88,7 +95,7 @@ def draw_inverters(
     tall, inputs = r["licon.1"] + 2 * r["licon.8a"], []
     for side in (-1, 1):
         x = middle + side * centre
-        ends = s.input - tall // 2, s.pull_down + r["difftap.2"] + r["poly.8"]
+        ends = s.input - tall // 2, s.pull_down + pull_down_width(r) // 2 + r["poly.8"]
         pen.box("poly", around(x, r["poly.1a"]), ends, repeat, pitch)
         contact = middle + side * (
             on_grid(r["poly.2"] // 2, 2 * r.grid) + r["licon.8"] + r["licon.1"] // 2

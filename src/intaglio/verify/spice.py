@@ -40,12 +40,17 @@ MEASURED = re.compile(r"^(\w+)\s*=\s*([-+]?[\d.]+(?:e[-+]?\d+)?|failed)", re.MUL
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Where a circuit works: process corner, wire corner, temperature in C, supply in V."""
+    """Where a circuit works: process corner, wire corner, temperature in C, supply in V.
+
+    ``sigmas``: standard deviations of mismatch by which what is measured is slower and noisier than
+    as drawn; below 0 it is as much faster, and as noisy.
+    """
 
     corner: str = "tt"
     celsius: float = 25.0
     volts: float = 1.8
     wires: str = "nominal"
+    sigmas: float = 0.0
 
     def __post_init__(self) -> None:
         if self.corner not in CORNERS:
@@ -53,6 +58,7 @@ class Condition:
 
     def __str__(self) -> str:
         tail = "" if self.wires == "nominal" else f", {self.wires} wires"
+        tail += f", {self.sigmas:+g} sigma" if self.sigmas else ""
         return f"{self.corner}, {self.celsius:g} C, {self.volts:g} V{tail}"
 
 
@@ -96,15 +102,20 @@ class Netlist:
         drain: tuple[float, float] | None = None,
         source: tuple[float, float] | None = None,
         count: float = 1.0,
+        shift: float = 0.0,
     ) -> None:
         """``count`` transistors side by side, ``nodes``: drain, gate, source.
 
-        Junctions that are not given are one contact long.
+        Junctions that are not given are one contact long. ``shift``: V by which the threshold is
+        further from 0 than the model's, as a source before the gate.
         """
         ends = (width * 0.28, width + 0.56)
         (ad, pd), (a_s, ps) = drain or ends, source or ends
         many = "" if count == 1 else f" m={count:.6g}"
         d, g, s = nodes
+        if shift:
+            self.add(f"V{name}", f"{name}g {g} {-shift if kind == NFET else shift:.6g}")
+            g = f"{name}g"
         self.add(
             f"X{name}",
             f"{d} {g} {s} {bulk} {kind} w={width:.6g} l={length:.6g} ad={ad:.6g} as={a_s:.6g}"

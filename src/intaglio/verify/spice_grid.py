@@ -5,6 +5,7 @@ cache, so that an interrupted grid goes on where it stopped.
 """
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +16,20 @@ from pathlib import Path
 from intaglio.verify.spice import CORNERS, Condition, find_models, find_ngspice
 from intaglio.verify.spice_read import SLEW, Reading, ReadPath, read, read_bench
 
-TYPICAL = Condition()
-SLOW = Condition("ss", -40.0, 1.62, "high")
-FAST = Condition("ff", -40.0, 1.98)
+SIGMAS = 6.4
+"""Of mismatch: 99 in 100 chips of 135 M cells have none beyond (:func:`without`)."""
+TYPICAL = Condition(sigmas=SIGMAS)
+SLOW = Condition("ss", -40.0, 1.62, "high", SIGMAS)
+FAST = Condition("ff", -40.0, 1.98, sigmas=-SIGMAS)
+NOISIEST = Condition("fs", 100.0, 1.62, sigmas=SIGMAS)
+"""Where sum lines that stay high come nearest to their sense's threshold."""
 LIBRARY = {"typical": TYPICAL, "slow": SLOW, "fast": FAST}
 CELSIUS = (-40.0, 25.0, 100.0)
 VOLTS = (1.62, 1.8, 1.98)
 ROWS = (16, 32, 48, 64, 128, 256)
 BITS = (2, 3, 4)
+CORNER_BITS = (3, 4)
+"""2-bit cells, with four lines a row, are quieter and faster."""
 COLUMNS = (144, 288, 576, 1024, 2048)
 TABLE = (3, 32)
 LOADS = (2.0, 5.0, 20.0)  # fF at a sense output
@@ -58,6 +65,11 @@ class Point:
         return read_bench(self.path, self.condition, 1.0).digest(self.condition)
 
 
+def without(cells: int, sigmas: float = SIGMAS) -> float:
+    """The part of chips of so many cells that have none beyond so many standard deviations."""
+    return math.exp(-cells * math.erfc(sigmas / math.sqrt(2)) / 2)
+
+
 def even_share(bits: int, times: float = 2.0) -> float:
     """The share of a row's columns on one line: so many times that of codes spread evenly."""
     return min(times / (1 << bits), 1.0)
@@ -65,17 +77,25 @@ def even_share(bits: int, times: float = 2.0) -> float:
 
 def tile(
     bits: int = 3, rows: int = 32, columns: int = 576, *, share: float | None = None,
-    load: float = 5.0, slew: float = SLEW, weak: float = 1.0,
+    load: float = 5.0, slew: float = SLEW, falling: float = 1.0,
 ) -> ReadPath:  # fmt: skip
     """A read path; a line has twice its even share of columns if not told otherwise."""
     share = even_share(bits) if share is None else share
-    return ReadPath(bits, rows, columns, share, load, slew, weak)
+    return ReadPath(bits, rows, columns, share, load, slew, falling)
 
 
-def corner_points(bits: int = 3) -> Iterator[Point]:
+def half_falling(bits: int, rows: int) -> ReadPath:
+    """A read path as a chip drives it: a negative line's bit is its positive one's complement, so
+    half of a row's lines fall."""
+    return tile(bits, rows, falling=(1 << bits - 1) / ((1 << bits) - 1))
+
+
+def corner_points() -> Iterator[Point]:
     """Every process corner, temperature and supply, at every number of rows."""
-    for rows, corner, celsius, volts in product(ROWS, CORNERS, CELSIUS, VOLTS):
-        yield Point(tile(bits, rows), Condition(corner, celsius, volts))
+    for bits, rows, corner, celsius, volts in product(
+        CORNER_BITS, ROWS, CORNERS, CELSIUS, VOLTS
+    ):  # fmt: skip
+        yield Point(tile(bits, rows), Condition(corner, celsius, volts, sigmas=SIGMAS))
 
 
 def library_points() -> Iterator[Point]:

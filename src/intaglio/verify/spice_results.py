@@ -78,6 +78,7 @@ def library(found: Readings) -> dict[str, Any]:
         "conditions": {
             name: {
                 "corner": c.corner, "celsius": c.celsius, "volts": c.volts, "wires": c.wires,
+                "sigmas": c.sigmas,
             }
             for name, c in LIBRARY.items()
         },
