@@ -23,7 +23,7 @@ from intaglio.layout.rules import Rules, rules
 from intaglio.layout.tile import base_cells
 from intaglio.plan.chip import ChipPlan
 
-FORMAT = 2
+FORMAT = 3
 BASE, SHEET = "base.oas", "die.json"
 PROCESS = "sky130"
 FILE_ROWS = 640  # of tiles that share a file: the more, the fewer bits a code takes

@@ -29,7 +29,7 @@ from intaglio.verify.mask.shapes import (
     told,
 )
 
-FORMAT = 2
+FORMAT = 3
 FILE = itemgetter("file")
 SHEET, BASE = "die.json", "base.oas"
 UNIT = 4
