@@ -1,13 +1,14 @@
 """Masks of a chip package: engraved into it, read back to another one, compared."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import gdstk
 import numpy as np
 import pytest
-from mask_files import open_cell, read_corners, write_corners
+from mask_files import edit_sheet, open_cell, read_corners, write_corners
 from tiny_chip import QUICK, PlayedChip, quick_emit, tiny_checkpoint
 
 from intaglio.errors import BadInput, Mismatch
@@ -81,6 +82,10 @@ def test_the_base_die_is_the_same_for_two_models_of_a_shape(home):
     assert diff_chips(home / "chip", home / "chip").changed == 0
 
 
+def more_slots(sheet):
+    sheet["shape"]["slots"] += 1
+
+
 def test_a_difference_in_the_base_die_is_named(home):
     path = home / "other" / "masks" / "base.oas"
     library, cell = open_cell(path, "unit_")
@@ -88,10 +93,8 @@ def test_a_difference_in_the_base_die_is_named(home):
     library.write_oas(path)
     with pytest.raises(Mismatch, match=r"cell \w+ differs on layer poly"):
         diff_chips(home / "chip" / "masks", home / "other" / "masks")
-    values = json.loads((home / "other" / "masks" / "die.json").read_text())
-    values["shape"]["slots"] += 1
-    (home / "other" / "masks" / "die.json").write_text(json.dumps(values))
-    with pytest.raises(Mismatch, match="their data sheets differ in shape"):
+    edit_sheet(home / "other" / "masks", more_slots)
+    with pytest.raises(Mismatch, match="their data sheets differ in sha256, shape"):
         diff_chips(home / "chip" / "masks", home / "other" / "masks")
 
 
@@ -117,30 +120,36 @@ def test_a_chip_comes_back_from_its_masks_and_tokenizer_alone(home):
     assert diff_chips(home / "back", kept / "masks").changed == 0
 
 
-def test_a_changed_contact_is_found_against_the_package(home):
+@pytest.mark.parametrize("lines", [1, 8], ids=["another magnitude", "another sign"])
+def test_a_changed_contact_is_found_against_the_package(home, lines):
+    """Also one that contradicts its column's start value, which alone is told without a chip."""
     assert read_chip(home / "chip", against=home / "chip").against == []
-    path = home / "chip" / "masks" / "head.0.0.oas"
-    corners = read_corners(path, "head.0.0")
-    corners[np.lexsort(corners.T[::-1])[0], 1] += 370  # the leftmost, lowest: one line up
-    write_corners(path, corners, "head.0.0")
     copied = home / "masks"
-    shutil.copytree(home / "chip" / "masks", copied)
-    shutil.rmtree(home / "chip" / "masks")
-    manifest = json.loads((home / "chip" / MANIFEST).read_text())
-    del manifest["stages"]["masks"]
-    (home / "chip" / MANIFEST).write_text(json.dumps(manifest))
+    for part in ("masks", "tokenizer"):
+        shutil.copytree(home / "chip" / part, home / part)
+    path = copied / "head.0.0.oas"
+    corners = read_corners(path, "head.0.0")
+    lowest = np.lexsort(corners.T[::-1])[0]  # the leftmost, lowest: row 0, column 0
+    code = int(open_package(home / "chip").model.head.codes[0, 0])
+    moved = code ^ lines
+    corners[lowest, 1] += 370 * (moved - code)
+    write_corners(path, corners, "head.0.0")
     found = read_chip(copied, against=home / "chip").against
-    assert found is not None
-    ((difference),) = found
-    assert (difference["where"], difference["row"], difference["column"]) == ("head", 0, 0)
+    assert found == [
+        {"where": "head", "row": 0, "lane": 0, "column": 0, "expected": code, "found": moved}
+    ]
+    if lines == 8:
+        message = f"{copied}: head, column 0: its start value contradicts its codes"
+        for output in (None, home / "back"):
+            with pytest.raises(Mismatch, match=re.escape(message)):
+                read_chip(copied, output=output, against=output and home / "chip")
+        assert not (home / "back").exists()
 
 
 def test_what_cannot_be_done_is_told(home):
-    sheet = json.loads((home / "other" / "masks" / "die.json").read_text())
-    sheet["shape"]["slots"] += 1
     (home / "loose").mkdir()
     shutil.copytree(home / "other" / "masks", home / "loose" / "masks")
-    (home / "loose" / "masks" / "die.json").write_text(json.dumps(sheet))
+    edit_sheet(home / "loose" / "masks", more_slots)
     with pytest.raises(BadInput, match="not of the shape"):
         read_chip(home / "loose" / "masks", against=home / "chip")
     with pytest.raises(BadInput, match=r"tokenizer: missing: a chip package needs"):

@@ -150,7 +150,9 @@ def read_chip(
         refuse_without_tokenizer(folder)
     other = open_package(against) if against else None
     progress(READING, 0, "")
-    read = read_masks(folder, shown(progress, READING))
+    # a chip to compare with names the contact that contradicts others: what it is read whole for
+    strict = other is None or output is not None
+    read = read_masks(folder, shown(progress, READING), strict=strict)
     progress(READING, 1, "")
     seconds = time.monotonic() - started
     found = None
@@ -160,6 +162,8 @@ def read_chip(
         model = other.model
         equal = model.hash() == read.model.hash()
         found = [] if equal else list(islice(differences(model, read.model, read.plan), SHOWN))
+    if read.fault and not found:
+        raise read.fault
     if output:
         make_chip(read, folder, output, progress)
     return Recovered(read, seconds, found)
