@@ -13,11 +13,20 @@ from tiny_chip import QUICK, PlayedChip, quick_emit, tiny_checkpoint
 
 from intaglio.errors import BadInput, Mismatch
 from intaglio.flow.compile import compile_model
-from intaglio.flow.masks import diff_chips, engrave_package, read_chip
-from intaglio.flow.package import MANIFEST, open_package
+from intaglio.flow.die import write_die, write_die_picture
+from intaglio.flow.librelane import write_librelane
+from intaglio.flow.masks import (
+    diff_chips,
+    engrave_package,
+    read_chip,
+    write_chip_views,
+    write_picture,
+)
+from intaglio.flow.package import MANIFEST, Package, open_package
 from intaglio.flow.verify import Proof, keep_verdict
 from intaglio.golden.forward import Golden
 from intaglio.hardware import emit
+from intaglio.layout.picture import Window
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +164,54 @@ def test_what_cannot_be_done_is_told(home):
     with pytest.raises(BadInput, match=r"tokenizer: missing: a chip package needs"):
         read_chip(home / "loose" / "masks", output=home / "back")
     assert not (home / "back").exists()
+
+
+def write_reading(package: Package, output: Path) -> None:
+    read_chip(package.path, output=output)
+
+
+def write_views(package: Package, output: Path) -> None:
+    write_chip_views(package, output, [])
+
+
+def write_tile_picture(package: Package, output: Path) -> None:
+    write_picture(package, "norm.0.0", output)
+
+
+FILES = [write_die, write_die_picture, write_tile_picture]
+FOLDERS = [write_reading, write_views, write_librelane]
+
+
+@pytest.mark.parametrize("write", [*FILES, *FOLDERS])
+@pytest.mark.parametrize("name", ["masks/x.oas", "plan.json", "rtl/x.gds", "views"])
+def test_no_output_goes_into_a_package(home, write, name):
+    """It would be a file that the package does not list, or one of its own, lost."""
+    with pytest.raises(BadInput, match=rf"{name}: lies in the chip package \S+chip"):
+        write(open_package(home / "chip"), home / "chip" / name)
+    open_package(home / "chip")
+
+
+@pytest.mark.parametrize("write", FILES)
+def test_an_output_that_can_be_no_file_is_refused_at_once(home, write):
+    (home / "some.oas").mkdir()
+    for name, message in (
+        ("some.oas", "some.oas: is a folder, not a file"),
+        ("none/some.oas", "none/some.oas: cannot be written: .*none is not a folder"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            write(open_package(home / "chip"), home / name)
+    assert not [path for path in home.iterdir() if "part" in path.name]
+
+
+def test_a_die_that_is_no_layout_is_refused_at_once(home):
+    with pytest.raises(BadInput, match=r"die\.txt: must end in \.oas or \.gds"):
+        write_die(Package(home / "no such chip", {}), home / "die.txt")
+
+
+@pytest.mark.parametrize(
+    "window", [(float("nan"), 0, 5, 5), (0, 0, float("inf"), 5), (-9, 0, 8, 5), (0, 999, 8, 5)]
+)
+def test_a_window_beside_the_tile_is_refused(home, window):
+    with pytest.raises(BadInput, match="the window must lie in the tile's"):
+        write_picture(open_package(home / "chip"), "norm.0.0", home / "x.svg", Window(*window))
+    assert not (home / "x.svg").exists()

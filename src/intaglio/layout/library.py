@@ -1,6 +1,7 @@
 """A gdstk library as a layout file: whole, or not there."""
 
 import errno
+import secrets
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +32,7 @@ def write_library(library: gdstk.Library, path: Path) -> None:
 
     Raises ``OSError`` where it cannot be written whole: the library itself does not tell.
     """
-    beside = path.with_name(f".{path.stem}.part{path.suffix}")
+    beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
         if path.suffix == OASIS:
             library.write_oas(beside, compression_level=6, validation="crc32")
