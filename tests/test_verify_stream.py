@@ -125,6 +125,44 @@ def test_checksums_of_other_writers_are_known(tmp_path, kind):
     assert has_checksum(raw) is False
 
 
+def test_what_klayout_writes_again_is_read(path):
+    """Its files end in padding that is a length, of bytes that say nothing, and no checksum."""
+    layout = pytest.importorskip("klayout.db").Layout()
+    layout.read(str(path))
+    again = path.with_name("again.oas")
+    layout.write(str(again))
+    assert has_checksum(again.read_bytes()) is None
+    got = [
+        sorted(map(tuple, read_contacts(each, LAYERS)["codes"].tolist())) for each in (path, again)
+    ]
+    assert got[0] == got[1]
+
+
+@pytest.mark.parametrize("quarters", range(4))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_cells_in_cells_turned_and_repeated_are_read(tmp_path, quarters, mirrored):
+    library = gdstk.Library("q", unit=1e-6, precision=1e-9)
+    low, middle, top = (library.new_cell(name) for name in ("code", "row", "codes"))
+    low.add(gdstk.rectangle((0.1, 0.2), (0.27, 0.37), 67, 44))
+    middle.add(gdstk.Reference(low, (1, 0), columns=3, rows=2, spacing=(0.36, 0.74)))
+    turn = quarters * np.pi / 2
+    top.add(gdstk.Reference(middle, (5, 7), turn, x_reflection=mirrored))
+    library.write_oas(tmp_path / "q.oas")
+    got = read_contacts(tmp_path / "q.oas", LAYERS)["codes"].tolist()
+    assert sorted(map(tuple, got)) == sorted(map(tuple, read_corners(tmp_path / "q.oas").tolist()))
+
+
+@pytest.mark.parametrize("how", [{"rotation": 0.1}, {"magnification": 2}])
+def test_what_leaves_the_grid_is_refused(tmp_path, how):
+    library = gdstk.Library("q", unit=1e-6, precision=1e-9)
+    low, top = library.new_cell("code"), library.new_cell("codes")
+    low.add(gdstk.rectangle((0, 0), (0.17, 0.17), 67, 44))
+    top.add(gdstk.Reference(low, (1, 1), **how))
+    library.write_oas(tmp_path / "q.oas")
+    with pytest.raises(BadPackage, match="turned by part of a quarter, or magnified"):
+        read_contacts(tmp_path / "q.oas", LAYERS)
+
+
 def test_a_shape_that_repeats_without_end_is_refused(tmp_path):
     library = gdstk.Library("q", unit=1e-6, precision=1e-9)
     square = gdstk.rectangle((0, 0), (0.17, 0.17), 67, 44)

@@ -9,6 +9,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import gdstk
 import numpy as np
 
 from intaglio.errors import BadPackage, IntaglioError, Mismatch
@@ -77,9 +78,9 @@ def read_masks(folder: Path, progress: Progress | None = None, *, strict: bool =
 def read_sheet(path: Path) -> dict[str, Any]:
     """The data sheet, of this format and with the checksum that it says."""
     try:
+        if not path.is_file():
+            raise BadPackage(f"{path}: no such file: {path.parent} holds no masks")
         sheet = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise BadPackage(f"{path}: no such file: {path.parent} holds no masks") from None
     except OSError as error:
         raise BadPackage(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -122,7 +123,7 @@ def read_arrays(
                     raise BadPackage(f"{folder / BASE}: has no cell {tile['base']}", hint=AGAIN)
                 if tile["base"] not in known:
                     count = 1 << array["bits"]
-                    known[tile["base"]] = find_crossings(cells[tile["base"]], layers, count)
+                    known[tile["base"]] = crossings(folder, cells[tile["base"]], layers, count)
                 where = known[tile["base"]]
                 read_tile(path, array, tile, where, layers, contacts[tile["cell"]], codes)
         if (codes == 255).any():
@@ -131,6 +132,14 @@ def read_arrays(
         if progress:
             progress((number + 1) / len(sheet["arrays"]), array["name"])
     return found
+
+
+def crossings(folder: Path, cell: gdstk.Cell, layers: Layers, count: int) -> Crossings:
+    """Where a base array can hold contacts. Raises :class:`BadPackage` where it is none."""
+    try:
+        return find_crossings(cell, layers, count)
+    except UNREADABLE as error:
+        raise BadPackage(f"{folder / BASE}: {told(error)}", hint=AGAIN) from None
 
 
 def inside(folder: Path, name: str) -> Path:

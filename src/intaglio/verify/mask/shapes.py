@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import chain
+from math import pi
 from pathlib import Path
 from typing import Any
 
@@ -159,18 +160,31 @@ def boxes(
             each = offsets(polygon)
             found.append(box(polygon) + np.tile(each, 2))
     for reference in cell.references:
-        if reference.rotation or reference.x_reflection or reference.magnification != 1:
-            raise ValueError("a reference that is turned")
         below = reference.cell
         if not isinstance(below, gdstk.Cell):
             raise ValueError(f"a reference to {below}, which is not there")
         if below.name not in known:
             known[below.name] = boxes(below, layer, known)
-        places, inner = offsets(reference) + in_nm(reference.origin), known[below.name]
+        places = offsets(reference) + in_nm(reference.origin)
+        inner = turned(known[below.name], reference)
         if sum(map(len, found)) + len(inner) * len(places) > MOST:
             raise ValueError(f"cell {cell.name} has more than {MOST:,} shapes")
         found.append((inner[None] + np.tile(places, 2)[:, None]).reshape(-1, 4))
     return np.concatenate(found)
+
+
+def turned(ends: np.ndarray, reference: gdstk.Reference) -> np.ndarray:
+    """Rectangles as a reference turns them: over, and by quarters. Raises ``ValueError`` where it
+    turns them by less, or makes them larger."""
+    quarters = round(reference.rotation / (pi / 2))
+    if abs(reference.rotation - quarters * pi / 2) > 1e-9 or reference.magnification != 1:
+        raise ValueError("a reference that is turned by part of a quarter, or magnified")
+    if reference.x_reflection:
+        ends = ends * [1, -1, 1, -1]
+        ends = ends[:, [0, 3, 2, 1]]
+    for _ in range(quarters % 4):
+        ends = np.stack([-ends[:, 3], ends[:, 0], -ends[:, 1], ends[:, 2]], 1)
+    return ends
 
 
 def find_crossings(cell: gdstk.Cell, layers: Layers, count: int) -> Crossings:
@@ -224,11 +238,15 @@ def read_contacts(path: Path, layers: Layers) -> dict[str, np.ndarray]:
         raise BadPackage(f"{path}: must hold cells of contacts and nothing else", hint=AGAIN)
     try:
         inner = {cell.name: squares(path, cell, layers) for cell in cells}
-        if any(cell.references for cell in cells if cell.name in below):
-            raise ValueError("a reference below a reference")
-        return {top.name: placed(top, inner) for top in tops}
-    except ValueError as error:
-        raise BadPackage(f"{path}: {error}", hint=AGAIN) from None
+        deep = any(cell.references for cell in cells if cell.name in below)
+        return {
+            top.name: boxes(top, layers.programmable)[:, :2]
+            if deep or any(map(is_odd, top.references))
+            else placed(top, inner)
+            for top in tops
+        }
+    except UNREADABLE as error:
+        raise BadPackage(f"{path}: {told(error)}", hint=AGAIN) from None
 
 
 def stream_contacts(found: Stream, layers: Layers) -> dict[str, np.ndarray] | None:
@@ -284,13 +302,16 @@ def squares(path: Path, cell: gdstk.Cell, layers: Layers) -> np.ndarray:
     return np.concatenate(found)
 
 
+def is_odd(reference: gdstk.Reference) -> bool:
+    """Whether a reference does more than to place a cell once, as it is."""
+    turned = reference.rotation or reference.x_reflection or reference.magnification != 1
+    return bool(turned or reference.repetition.size)
+
+
 def placed(top: gdstk.Cell, inner: dict[str, np.ndarray]) -> np.ndarray:
-    """The contacts of a cell, and of those it refers to: cells of contacts alone, none turned."""
+    """The contacts of a cell, and of those it refers to: cells of contacts alone, none odd. So many
+    that what :func:`boxes` does with each would take ten times as long."""
     references, names = top.references, names_below(top)
-    if any(each.rotation or each.x_reflection or each.magnification != 1 for each in references):
-        raise ValueError("a reference that is turned")
-    if any(each.repetition.size for each in references):
-        raise ValueError("a reference that repeats")
     if missing := {*names} - {*inner}:
         raise ValueError(f"a reference to {min(missing)}, which is not there")
     flat = chain.from_iterable(each.origin for each in references)

@@ -227,8 +227,12 @@ def has_checksum(raw: bytes) -> bool | None:
     if data[at : at + 1].any():
         for _ in range(OFFSETS):
             place = number(data, place)[1]
-    padding, place = number(data, place)
-    place += max(padding, 0)
+    size, more = 0, place  # of the padding; zeros ahead of a number may be padding too
+    while more < len(raw) and raw[more] & 128:
+        more += 1
+    for byte in reversed(raw[place : more + 1]):
+        size = size << 7 | byte & 127
+    place = more + 1 + size
     if place == len(raw) - 1 and raw[place] == NONE:
         return None
     if place != len(raw) - 5 or raw[place] not in (CRC32, SUM32):
