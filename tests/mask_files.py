@@ -1,6 +1,10 @@
 """Masks of small models for tests, and files of contacts with one of them changed."""
 
+import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gdstk
 import numpy as np
@@ -59,6 +63,16 @@ def write_corners(path: Path, corners: np.ndarray, name: str = "codes") -> None:
         ends = (x / 1000, y / 1000), ((x + SIDE) / 1000, (y + SIDE) / 1000)
         cell.add(gdstk.rectangle(*ends, layer=LAYER[0], datatype=LAYER[1]))
     library.write_oas(path)
+
+
+def edit_sheet(masks: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a data sheet, and its checksum with it."""
+    path = masks / "die.json"
+    values = json.loads(path.read_text())
+    del values["sha256"]
+    change(values)
+    told = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({**values, "sha256": told}))
 
 
 def write_tile(tile: Tile, codes: np.ndarray, path: Path) -> None:

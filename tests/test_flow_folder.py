@@ -224,3 +224,12 @@ def test_folders_of_others_beside_it_are_left(tmp_path):
     sweep(path)
     assert not path.exists()
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_an_error_that_names_nothing_names_the_folder(tmp_path):
+    """As writing to a full disk does."""
+    with pytest.raises(OSError, match="No space left on device") as caught:  # noqa: SIM117
+        with whole_folder(tmp_path / "chip"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "chip")
+    assert not list(tmp_path.iterdir())

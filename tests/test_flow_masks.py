@@ -1,22 +1,32 @@
 """Masks of a chip package: engraved into it, read back to another one, compared."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import gdstk
 import numpy as np
 import pytest
-from mask_files import open_cell, read_corners, write_corners
+from mask_files import edit_sheet, open_cell, read_corners, write_corners
 from tiny_chip import QUICK, PlayedChip, quick_emit, tiny_checkpoint
 
 from intaglio.errors import BadInput, Mismatch
 from intaglio.flow.compile import compile_model
-from intaglio.flow.masks import diff_chips, engrave_package, read_chip
-from intaglio.flow.package import MANIFEST, open_package
+from intaglio.flow.die import write_die, write_die_picture
+from intaglio.flow.librelane import write_librelane
+from intaglio.flow.masks import (
+    diff_chips,
+    engrave_package,
+    read_chip,
+    write_chip_views,
+    write_picture,
+)
+from intaglio.flow.package import MANIFEST, Package, open_package
 from intaglio.flow.verify import Proof, keep_verdict
 from intaglio.golden.forward import Golden
 from intaglio.hardware import emit
+from intaglio.layout.picture import Window
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +91,10 @@ def test_the_base_die_is_the_same_for_two_models_of_a_shape(home):
     assert diff_chips(home / "chip", home / "chip").changed == 0
 
 
+def more_slots(sheet):
+    sheet["shape"]["slots"] += 1
+
+
 def test_a_difference_in_the_base_die_is_named(home):
     path = home / "other" / "masks" / "base.oas"
     library, cell = open_cell(path, "unit_")
@@ -88,10 +102,8 @@ def test_a_difference_in_the_base_die_is_named(home):
     library.write_oas(path)
     with pytest.raises(Mismatch, match=r"cell \w+ differs on layer poly"):
         diff_chips(home / "chip" / "masks", home / "other" / "masks")
-    values = json.loads((home / "other" / "masks" / "die.json").read_text())
-    values["shape"]["slots"] += 1
-    (home / "other" / "masks" / "die.json").write_text(json.dumps(values))
-    with pytest.raises(Mismatch, match="their data sheets differ in shape"):
+    edit_sheet(home / "other" / "masks", more_slots)
+    with pytest.raises(Mismatch, match="their data sheets differ in sha256, shape"):
         diff_chips(home / "chip" / "masks", home / "other" / "masks")
 
 
@@ -117,32 +129,89 @@ def test_a_chip_comes_back_from_its_masks_and_tokenizer_alone(home):
     assert diff_chips(home / "back", kept / "masks").changed == 0
 
 
-def test_a_changed_contact_is_found_against_the_package(home):
+@pytest.mark.parametrize("lines", [1, 8], ids=["another magnitude", "another sign"])
+def test_a_changed_contact_is_found_against_the_package(home, lines):
+    """Also one that contradicts its column's start value, which alone is told without a chip."""
     assert read_chip(home / "chip", against=home / "chip").against == []
-    path = home / "chip" / "masks" / "head.0.0.oas"
-    corners = read_corners(path, "head.0.0")
-    corners[np.lexsort(corners.T[::-1])[0], 1] += 370  # the leftmost, lowest: one line up
-    write_corners(path, corners, "head.0.0")
     copied = home / "masks"
-    shutil.copytree(home / "chip" / "masks", copied)
-    shutil.rmtree(home / "chip" / "masks")
-    manifest = json.loads((home / "chip" / MANIFEST).read_text())
-    del manifest["stages"]["masks"]
-    (home / "chip" / MANIFEST).write_text(json.dumps(manifest))
+    for part in ("masks", "tokenizer"):
+        shutil.copytree(home / "chip" / part, home / part)
+    path = copied / "head.0.0.oas"
+    corners = read_corners(path, "head.0.0")
+    lowest = np.lexsort(corners.T[::-1])[0]  # the leftmost, lowest: row 0, column 0
+    code = int(open_package(home / "chip").model.head.codes[0, 0])
+    moved = code ^ lines
+    corners[lowest, 1] += 370 * (moved - code)
+    write_corners(path, corners, "head.0.0")
     found = read_chip(copied, against=home / "chip").against
-    assert found is not None
-    ((difference),) = found
-    assert (difference["where"], difference["row"], difference["column"]) == ("head", 0, 0)
+    assert found == [
+        {"where": "head", "row": 0, "lane": 0, "column": 0, "expected": code, "found": moved}
+    ]
+    if lines == 8:
+        message = f"{copied}: head, column 0: its start value contradicts its codes"
+        for output in (None, home / "back"):
+            with pytest.raises(Mismatch, match=re.escape(message)):
+                read_chip(copied, output=output, against=output and home / "chip")
+        assert not (home / "back").exists()
 
 
 def test_what_cannot_be_done_is_told(home):
-    sheet = json.loads((home / "other" / "masks" / "die.json").read_text())
-    sheet["shape"]["slots"] += 1
     (home / "loose").mkdir()
     shutil.copytree(home / "other" / "masks", home / "loose" / "masks")
-    (home / "loose" / "masks" / "die.json").write_text(json.dumps(sheet))
+    edit_sheet(home / "loose" / "masks", more_slots)
     with pytest.raises(BadInput, match="not of the shape"):
         read_chip(home / "loose" / "masks", against=home / "chip")
     with pytest.raises(BadInput, match=r"tokenizer: missing: a chip package needs"):
         read_chip(home / "loose" / "masks", output=home / "back")
     assert not (home / "back").exists()
+
+
+def write_reading(package: Package, output: Path) -> None:
+    read_chip(package.path, output=output)
+
+
+def write_views(package: Package, output: Path) -> None:
+    write_chip_views(package, output, [])
+
+
+def write_tile_picture(package: Package, output: Path) -> None:
+    write_picture(package, "norm.0.0", output)
+
+
+FILES = [write_die, write_die_picture, write_tile_picture]
+FOLDERS = [write_reading, write_views, write_librelane]
+
+
+@pytest.mark.parametrize("write", [*FILES, *FOLDERS])
+@pytest.mark.parametrize("name", ["masks/x.oas", "plan.json", "rtl/x.gds", "views"])
+def test_no_output_goes_into_a_package(home, write, name):
+    """It would be a file that the package does not list, or one of its own, lost."""
+    with pytest.raises(BadInput, match=rf"{name}: lies in the chip package \S+chip"):
+        write(open_package(home / "chip"), home / "chip" / name)
+    open_package(home / "chip")
+
+
+@pytest.mark.parametrize("write", FILES)
+def test_an_output_that_can_be_no_file_is_refused_at_once(home, write):
+    (home / "some.oas").mkdir()
+    for name, message in (
+        ("some.oas", "some.oas: is a folder, not a file"),
+        ("none/some.oas", "none/some.oas: cannot be written: .*none is not a folder"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            write(open_package(home / "chip"), home / name)
+    assert not [path for path in home.iterdir() if "part" in path.name]
+
+
+def test_a_die_that_is_no_layout_is_refused_at_once(home):
+    with pytest.raises(BadInput, match=r"die\.txt: must end in \.oas or \.gds"):
+        write_die(Package(home / "no such chip", {}), home / "die.txt")
+
+
+@pytest.mark.parametrize(
+    "window", [(float("nan"), 0, 5, 5), (0, 0, float("inf"), 5), (-9, 0, 8, 5), (0, 999, 8, 5)]
+)
+def test_a_window_beside_the_tile_is_refused(home, window):
+    with pytest.raises(BadInput, match="the window must lie in the tile's"):
+        write_picture(open_package(home / "chip"), "norm.0.0", home / "x.svg", Window(*window))
+    assert not (home / "x.svg").exists()

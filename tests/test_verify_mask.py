@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mask_files import RULES, mixed_model, open_cell, read_corners, write_corners
+from mask_files import RULES, edit_sheet, mixed_model, open_cell, read_corners, write_corners
 
 from intaglio.errors import BadPackage, Mismatch
 from intaglio.layout import die
@@ -47,7 +47,7 @@ def test_the_whole_model_comes_back(masks):
 
 def test_the_data_sheet_holds_the_shape_and_nothing_else(masks):
     sheet = json.loads((masks / "die.json").read_text())
-    assert set(sheet) == {"format", "process", "programmable", "shape", "arrays", "roms"}
+    assert set(sheet) == {"format", "process", "programmable", "shape", "arrays", "roms", "sha256"}
     assert sheet["shape"] == json.loads(json.dumps(PLAN.as_dict()))
 
 
@@ -190,12 +190,8 @@ def large_contact(path: Path) -> None:
     [
         ("die.json", Path.unlink, r"die\.json: no such file"),
         ("die.json", lambda p: p.write_text("{"), r"die\.json: damaged"),
-        ("die.json", lambda p: p.write_text('{"format": 9}'), r"not a data sheet of format 2"),
-        (
-            "die.json",
-            lambda p: p.write_text('{"format": 2}'),
-            r"die\.json: damaged: no '\w+'",
-        ),
+        ("die.json", lambda p: p.write_text('{"format": 9}'), r"not a data sheet of format 3"),
+        ("die.json", lambda p: p.write_text('{"format": 3}'), r"die\.json: damaged: its sha256"),
         ("base.oas", Path.unlink, r"base\.oas: missing"),
         ("base.oas", damaged, r"base\.oas: not an OASIS file"),
         ("head.0.0.oas", Path.unlink, r"head\.0\.0\.oas: missing"),
@@ -207,4 +203,87 @@ def large_contact(path: Path) -> None:
 def test_bad_files_are_refused(copy, name, damage, message):
     damage(copy / name)
     with pytest.raises(BadPackage, match=message):
+        read_masks(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.pop("arrays"), "damaged: no 'arrays'"),
+        (lambda v: v["shape"].pop("head"), r"shape: missing or unknown key: 'head'"),
+        (lambda v: v["shape"].update(slots=0), r"shape: slots must be from 1 to 256, not 0"),
+        (lambda v: v["arrays"][0].update(rows=10**30), "damaged: "),
+        (
+            lambda v: v["arrays"][0].update(columns=10**9),
+            r"layers\.0\.q: its tiles do not cover it",
+        ),
+        (lambda v: v["arrays"][0]["tiles"].append(v["arrays"][0]["tiles"][0]), "do not cover it"),
+        (lambda v: v["arrays"][0]["tiles"][0].update(file="../x"), "file must be a name"),
+    ],
+)
+def test_a_sheet_that_makes_no_sense_is_named(copy, change, message):
+    edit_sheet(copy, change)
+    with pytest.raises(BadPackage, match=rf"die\.json: {message}|die\.json: .*{message}"):
+        read_masks(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ['"slots": 2|"slots": 3', '"rope_base": 10000.0|"rope_base": 1000.0', '{|{"slots": 1,'],
+)
+def test_a_sheet_that_was_changed_is_refused(copy, change):
+    """Any of it would be another model, or the same one on another chip."""
+    path, (before, after) = copy / "die.json", change.split("|")
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after, 1))
+    with pytest.raises(BadPackage, match=r"die\.json: damaged: its sha256"):
+        read_masks(copy)
+
+
+def move(masks: Path, array: str, row: int, lane: int, column: int, code: int) -> None:
+    """Move a cell's contact from code 0, which must be under it, to another line."""
+    sheet = json.loads((masks / "die.json").read_text())
+    (own,) = (each for each in sheet["arrays"] if each["name"] == array)
+    tile = [
+        *tiles(Array(*(own[key] for key in ("name", "bits", "rows", "lanes", "columns"))), RULES)
+    ][lane]
+    g, path = geometry(1 << own["bits"], RULES), masks / die.file_name(tile)
+    corners = read_corners(path, tile.name)
+    x = tile.drivers(RULES).end + g.slot(column) * g.column + (g.column - g.contact) // 2
+    y = g.bottom(row) + g.first - g.contact // 2
+    inside = (corners[:, 0] == x) & (corners[:, 1] >= y) & (corners[:, 1] < y + g.lines * g.line)
+    (index,) = np.flatnonzero(inside)
+    corners[index, 1] = y + code * g.line
+    write_corners(path, corners, tile.name)
+
+
+def test_contacts_where_the_model_is_not_are_named(copy):
+    """Cells that fill up a tile, that have no input, and that hold no word of a ROM."""
+    q = PLAN.layers[0]["q"]
+    assert (q.rows + q.extra_rows) % 2
+    move(copy, "layers.0.q", q.rows + q.extra_rows, 0, 5, 3)
+    with pytest.raises(
+        Mismatch,
+        match=rf"oas: layers\.0\.q, row {q.rows + q.extra_rows}, lane 0, column 5 is padding",
+    ):
+        read_masks(copy)
+
+
+def test_a_contact_of_a_lane_without_input_is_named(copy):
+    name, f = next((n, f) for n, f in FABRICS.items() if f.rows * f.lanes > f.inputs)
+    row, lane = divmod(f.rows * f.lanes - 1, f.lanes)
+    move(copy, name, row, lane, 2, 0)
+    with pytest.raises(
+        Mismatch,
+        match=f"{name}, row {row}, lane {lane}, column 2 has no input and must hold code 2, not 0",
+    ):
+        read_masks(copy)
+
+
+def test_a_contact_of_no_word_of_a_rom_is_named(copy):
+    """A single word has the low bits of its cells; the high ones are of a second, which is not."""
+    move(copy, "norm", 0, 0, 63, 3)
+    with pytest.raises(
+        Mismatch, match="norm, row 0, lane 0, column 63 holds a bit of a word beyond the last"
+    ):
         read_masks(copy)

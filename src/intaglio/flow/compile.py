@@ -27,6 +27,7 @@ from intaglio.flow.package import (
     manifest_text,
     open_package,
     read_manifest,
+    refuse_inside,
     stage_entry,
 )
 from intaglio.flow.progress import Progress, silent
@@ -169,6 +170,7 @@ def refuse_foreign(output: Path, path: Path) -> None:
     """Raise :class:`BadInput` where ``output`` cannot be, or would replace what is no package."""
     if not path.name:
         raise BadInput(f"{output}: cannot be a chip package", hint="choose a folder with --output")
+    refuse_inside(output)
     above = next(folder for folder in path.parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise BadInput(f"{output}: cannot be written: {above} is not a folder that can be")

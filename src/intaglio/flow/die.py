@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from intaglio.flow.choose import PlanOptions
-from intaglio.flow.masks import masks_of, put_text
-from intaglio.flow.package import Package
+from intaglio.flow.masks import masks_of
+from intaglio.flow.package import Package, refuse_no_file
 from intaglio.flow.plan import run_plan
 from intaglio.flow.progress import Progress, silent
-from intaglio.layout.assembly import assemble, write_assembly
+from intaglio.flow.stages import write_whole
+from intaglio.layout.assembly import assemble, refuse_suffix, write_assembly
 from intaglio.layout.contents import fabrics
 from intaglio.layout.die import PROCESS, chip_tiles
 from intaglio.layout.die_picture import die_picture
@@ -26,6 +27,8 @@ def chip_floorplan(package: Package) -> Floorplan:
 
 def write_die(package: Package, path: Path, progress: Progress = silent) -> Floorplan:
     """Write the assembled die of an engraved chip as one layout file."""
+    refuse_no_file(path)
+    refuse_suffix(path)
     masks = masks_of(package.path)
     progress("assembling the die", 0, "")
     found = chip_floorplan(package)
@@ -36,4 +39,5 @@ def write_die(package: Package, path: Path, progress: Progress = silent) -> Floo
 
 def write_die_picture(package: Package, path: Path) -> None:
     """Write the picture of a chip's tiles on its die as SVG."""
-    put_text(path, die_picture(chip_floorplan(package), rules(PROCESS)))
+    refuse_no_file(path)
+    write_whole(path, die_picture(chip_floorplan(package), rules(PROCESS)).encode())

@@ -38,9 +38,18 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield temporary
         flush(temporary)
         replace_folder(temporary, path)
+    except OSError as error:
+        raise named(error, path) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(lock)
+
+
+def named(error: OSError, path: Path) -> OSError:
+    """An error of the system with what was to be written, where it names nothing: a full disk."""
+    if error.errno is None or error.filename is not None:
+        return error
+    return OSError(error.errno, error.strerror, str(path))
 
 
 def make_partial(path: Path) -> tuple[Path, int]:

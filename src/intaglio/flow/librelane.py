@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from intaglio.errors import BadInput
 from intaglio.flow.die import chip_floorplan
 from intaglio.flow.folder import whole_folder
 from intaglio.flow.masks import masks_of, shown
-from intaglio.flow.package import Package
+from intaglio.flow.package import Package, refuse_no_new_folder
 from intaglio.flow.progress import Progress, silent
 from intaglio.hardware.structure import (
     CELLS,
@@ -78,8 +77,7 @@ class ForLibreLane:
 
 def write_librelane(package: Package, folder: Path, progress: Progress = silent) -> ForLibreLane:
     """Write all that LibreLane reads of an engraved chip to a new folder."""
-    if folder.exists():
-        raise BadInput(f"{folder}: is there already", hint="choose another folder")
+    refuse_no_new_folder(folder)
     masks, r, plan = masks_of(package.path), rules(PROCESS), package.plan
     progress(WRITING, 0, "")
     told = shown(progress, WRITING)

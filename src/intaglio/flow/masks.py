@@ -23,10 +23,12 @@ from intaglio.flow.package import (
     is_package,
     manifest_text,
     open_package,
+    refuse_no_file,
+    refuse_no_new_folder,
     stage_entry,
 )
 from intaglio.flow.progress import Progress, silent
-from intaglio.flow.stages import put_folder
+from intaglio.flow.stages import put_folder, write_whole
 from intaglio.layout.die import PROCESS, SHEET, Engraved, chip_tiles, engrave, tile_codes
 from intaglio.layout.picture import Window, picture
 from intaglio.layout.rules import rules
@@ -150,7 +152,9 @@ def read_chip(
         refuse_without_tokenizer(folder)
     other = open_package(against) if against else None
     progress(READING, 0, "")
-    read = read_masks(folder, shown(progress, READING))
+    # a chip to compare with names the contact that contradicts others: what it is read whole for
+    strict = other is None or output is not None
+    read = read_masks(folder, shown(progress, READING), strict=strict)
     progress(READING, 1, "")
     seconds = time.monotonic() - started
     found = None
@@ -160,6 +164,8 @@ def read_chip(
         model = other.model
         equal = model.hash() == read.model.hash()
         found = [] if equal else list(islice(differences(model, read.model, read.plan), SHOWN))
+    if read.fault and not found:
+        raise read.fault
     if output:
         make_chip(read, folder, output, progress)
     return Recovered(read, seconds, found)
@@ -215,8 +221,7 @@ def diff_chips(first: Path, second: Path, progress: Progress = silent) -> Compar
 def write_chip_views(package: Package, folder: Path, names: list[str]) -> list[Path]:
     """Write what others place tiles by to a new folder: LEF and Verilog of every kind of tile, and
     netlist and GDS of the tiles that are named."""
-    if folder.exists():
-        raise BadInput(f"{folder}: is there already", hint="choose another folder")
+    refuse_no_new_folder(folder)
     r = rules(PROCESS)
     with whole_folder(folder) as made:
         kinds = {tile.base: tile for each in chip_tiles(package.plan, r).values() for tile in each}
@@ -229,12 +234,6 @@ def write_chip_views(package: Package, folder: Path, names: list[str]) -> list[P
 
 def write_picture(package: Package, name: str, path: Path, window: Window | None = None) -> None:
     """Write the picture of a tile, or of a part of it, as SVG."""
+    refuse_no_file(path)
     tile, codes = tile_codes(package.model, package.plan, name)
-    put_text(path, picture(tile, codes, rules(PROCESS), window))
-
-
-def put_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(text, "utf-8")
-    beside.replace(path)
+    write_whole(path, picture(tile, codes, rules(PROCESS), window).encode())

@@ -6,6 +6,7 @@ of the ``tools`` that made it, and its ``figures``. No path and no time is in it
 """
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from intaglio.checkpoint.tokenizer import Tokenizer
-from intaglio.errors import BadPackage
+from intaglio.errors import BadInput, BadPackage
 from intaglio.flow.folder import copy_file, file_hashes, files_below, restore
 from intaglio.golden.model import IntModel
 from intaglio.plan.chip import ChipPlan
@@ -151,6 +152,36 @@ def is_package(path: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return is_ours(manifest)
+
+
+def refuse_inside(output: Path) -> None:
+    """Raise :class:`BadInput` where an output would lie in a chip package, which lists its own."""
+    for folder in output.resolve().parents:
+        if is_package(folder):
+            raise BadInput(
+                f"{output}: lies in the chip package {folder}",
+                hint="choose a place outside with --output",
+            )
+
+
+def refuse_no_file(output: Path) -> None:
+    """Raise :class:`BadInput` where ``output`` cannot be a file, before it is worked for."""
+    refuse_inside(output)
+    if output.is_dir():
+        raise BadInput(f"{output}: is a folder, not a file", hint="name a file with --output")
+    above = output.parent
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise BadInput(f"{output}: cannot be written: {above} is not a folder that can be")
+
+
+def refuse_no_new_folder(output: Path) -> None:
+    """Raise :class:`BadInput` where ``output`` cannot be a new folder, before it is worked for."""
+    refuse_inside(output)
+    if output.exists():
+        raise BadInput(f"{output}: is there already", hint="choose another folder")
+    above = next(folder for folder in output.resolve().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise BadInput(f"{output}: cannot be written: {above} is not a folder that can be")
 
 
 def is_ours(manifest: Any) -> bool:

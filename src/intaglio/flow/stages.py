@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.errors import BadPackage
-from intaglio.flow.folder import whole_folder
+from intaglio.flow.folder import named, whole_folder
 from intaglio.flow.package import (
     FOLDERS,
     LATER,
@@ -92,6 +92,8 @@ def write_whole(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         sibling.replace(path)
+    except OSError as error:
+        raise named(error, path) from None
     finally:
         sibling.unlink(missing_ok=True)
 

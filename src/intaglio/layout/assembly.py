@@ -69,8 +69,13 @@ def assemble(places: Iterable[Place], masks: Path, r: Rules, base: bool = True) 
     return library
 
 
-def write_assembly(library: gdstk.Library, path: Path) -> None:
-    """Write a die as OASIS or GDS, by the file's name."""
+def refuse_suffix(path: Path) -> None:
+    """Raise :class:`BadInput` for a file that is to be neither OASIS nor GDS, by its name."""
     if path.suffix not in SUFFIXES:
         raise BadInput(f"{path}: must end in {' or '.join(SUFFIXES)}")
+
+
+def write_assembly(library: gdstk.Library, path: Path) -> None:
+    """Write a die as OASIS or GDS, by the file's name."""
+    refuse_suffix(path)
     write_library(library, path)

@@ -1,5 +1,6 @@
 """Masks of a whole chip: the base arrays, a programmable layer per tile, and the data sheet."""
 
+import hashlib
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -174,7 +175,10 @@ def write_base(made: list[Tile], path: Path, r: Rules) -> None:
 
 
 def sheet(plan: ChipPlan, made: dict[str, Rom], cut: dict[str, list[Tile]], r: Rules) -> str:
-    """The base die's data sheet: its shape, and which tile holds what; nothing of a model."""
+    """The base die's data sheet: its shape, and which tile holds what; nothing of a model.
+
+    ``sha256`` is of everything else in it, as JSON with sorted keys.
+    """
     values = {
         "format": FORMAT,
         "process": r.process,
@@ -183,7 +187,8 @@ def sheet(plan: ChipPlan, made: dict[str, Rom], cut: dict[str, list[Tile]], r: R
         "arrays": [array_entry(parts) for parts in cut.values()],
         "roms": {name: rom.as_dict() for name, rom in made.items()},
     }
-    return json.dumps(values, indent=1) + "\n"
+    told = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**values, "sha256": told}, indent=1) + "\n"
 
 
 def array_entry(parts: list[Tile]) -> dict[str, Any]:

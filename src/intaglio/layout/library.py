@@ -1,6 +1,7 @@
 """A gdstk library as a layout file: whole, or not there."""
 
 import errno
+import secrets
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -31,10 +32,10 @@ def write_library(library: gdstk.Library, path: Path) -> None:
 
     Raises ``OSError`` where it cannot be written whole: the library itself does not tell.
     """
-    beside = path.with_name(f".{path.stem}.part{path.suffix}")
+    beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
         if path.suffix == OASIS:
-            library.write_oas(beside, compression_level=6)
+            library.write_oas(beside, compression_level=6, validation="crc32")
         else:
             library.write_gds(beside, timestamp=EPOCH)
         if not is_whole(beside):
@@ -52,4 +53,4 @@ def is_whole(path: Path) -> bool:
         end = file.read()
     if path.suffix == GDS:
         return end.endswith(GDS_END)
-    return len(end) == OASIS_END and end[0] == 2 and not any(end[OASIS_END // 2 :])
+    return len(end) == OASIS_END and end[0] == 2 and gdstk.oas_validate(path)[0] is True

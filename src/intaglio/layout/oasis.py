@@ -22,7 +22,7 @@ START, END, NAME, CELL, RELATIVE, PLACEMENT, RECTANGLE, CBLOCK = 1, 2, 3, 13, 16
 SQUARE = 0x80 | 0x40 | 0x10 | 0x08 | 0x02 | 0x01  # width, x, y, datatype and layer are given
 AGAIN = 0x10 | 0x08  # x and y
 NEXT, NEXT_ROW = bytes([PLACEMENT, 0xE0]), bytes([PLACEMENT, 0xF0])  # cell number, x; and y
-END_BYTES = 256
+END_BYTES, CRC32 = 256, 1  # of the last record; how the file is validated
 NUMBERS = 128  # of cells, in one byte
 BLOCK_PLACES = 1 << 18
 ALIKE = ("bottoms", "left", "slots", "column", "line", "lines", "side")  # of a file's tiles
@@ -89,11 +89,22 @@ def write_contacts(
     tiles: Mapping[str, Contacts], layer: tuple[int, int], grid: int
 ) -> Iterator[bytes]:
     """An OASIS file of one cell for each of some equal tiles, by its name, with nothing but its
-    contacts below it, piece by piece.
+    contacts below it, piece by piece; at its end the checksum that the format has for it.
 
     ``grid``: nm that divide every length. The file's unit is the longest length that does: the
     shorter its numbers, the more columns are within reach of a copy.
     """
+    checksum = 0
+    for piece in records(tiles, layer, grid):
+        checksum = zlib.crc32(piece, checksum)
+        yield piece
+    padding = END_BYTES - 1 - 2 - 1 - 4  # record, length of the padding, validation, checksum
+    end = bytes([END]) + unsigned(padding) + bytes(padding) + bytes([CRC32])
+    yield end + zlib.crc32(end, checksum).to_bytes(4, "little")
+
+
+def records(tiles: Mapping[str, Contacts], layer: tuple[int, int], grid: int) -> Iterator[bytes]:
+    """All of a file but its end."""
     unit, made = in_units(joined([*tiles.values()]), grid)
     stack, used, numbers = cells_of(made)
     yield MAGIC + bytes([START]) + text("1.0") + units(unit) + bytes(13)
@@ -102,8 +113,6 @@ def write_contacts(
     places = Places(numbers, made.bottoms[::stack], steps)
     left = made.left + int(made.slots[0]) * made.column
     yield from blocks(places, left, len(numbers) // len(tiles), len(used))
-    padding = END_BYTES - 1 - 2 - 1  # record, length of the padding, validation
-    yield bytes([END]) + unsigned(padding) + bytes(padding) + b"\0"
 
 
 def joined(tiles: list[Contacts]) -> Contacts:

@@ -1,6 +1,7 @@
 """A picture of a tile: its layers in colour from below, as SVG, with a key and a scale."""
 
 from dataclasses import dataclass
+from math import inf
 
 import gdstk
 import numpy as np
@@ -49,7 +50,9 @@ def picture(tile: Tile, codes: np.ndarray, r: Rules, window: Window | None = Non
     """A tile, or a part of it, as SVG. ``codes``: of the tile's array."""
     width, height = (length * UM for length in tile.size(r))
     view = window or Window(0, 0, width, height)
-    if min(view.width, view.height) <= 0 or view.x >= width or view.y >= height:
+    # a window that is no number lies nowhere
+    beside = view.x + view.width, view.y + view.height, width - view.x, height - view.y
+    if not all(0 < size < inf for size in (view.width, view.height, *beside)):
         raise BadInput(
             f"the window must lie in the tile's {width:.2f} by {height:.2f} um and not be empty"
         )

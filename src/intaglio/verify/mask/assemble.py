@@ -1,10 +1,11 @@
 """A model put together from the codes of all arrays, fabrics' and ROMs'."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from intaglio.errors import Mismatch
+from intaglio.errors import BadPackage, IntaglioError, Mismatch
 from intaglio.golden.model import MATRICES, IntModel, Layer, Matrix, Norm
 from intaglio.golden.number import product_bits
 from intaglio.plan.chip import ChipPlan
@@ -12,12 +13,29 @@ from intaglio.plan.tiling import FabricPlan
 
 
 class Assembly:
-    """Puts a model together from the codes of all arrays."""
+    """Puts a model together from the codes of all arrays.
 
-    def __init__(self, plan: ChipPlan, roms: dict[str, Any], codes: dict[str, np.ndarray]) -> None:
-        self.plan, self.roms, self.codes = plan, roms, codes
+    ``folder``: where they were read. ``fault``: the first of them that contradicts the others.
+    """
+
+    def __init__(
+        self, folder: Path, plan: ChipPlan, roms: dict[str, Any], codes: dict[str, np.ndarray]
+    ) -> None:
+        self.folder, self.plan, self.roms, self.codes = folder, plan, roms, codes
+        self.fault: Mismatch | None = None
+
+    def blame(self, message: str) -> None:
+        """Keep a fault, unless there is one."""
+        self.fault = self.fault or Mismatch(f"{self.folder}: {message}")
 
     def model(self) -> IntModel:
+        """The whole model. Raises :class:`BadPackage` where it is none."""
+        try:
+            return self.whole()
+        except IntaglioError as error:
+            raise self.fault or BadPackage(f"{self.folder}: {error.message}") from None
+
+    def whole(self) -> IntModel:
         """The whole model; its own checks are made."""
         a = self.plan.architecture
         layers = []
@@ -56,7 +74,9 @@ class Assembly:
         cells = codes.transpose(1, 0, 2).reshape(-1, rom["repeat"] * width)
         bits = np.stack([cells & 1, cells >> 1], 1).reshape(2 * len(cells), -1)
         if bits[rom["words"] :].any():
-            raise Mismatch(f"{name}: a contact outside its words")
+            word, bit = np.argwhere(bits[rom["words"] :])[0].tolist()
+            cell = self.rom_cell(name, rom["words"] + word, bit)
+            self.blame(f"{cell} holds a bit of a word beyond the last")
         bits = bits[: rom["words"]].reshape(-1, width)
         found, at = {}, 0
         for field, size in rom["fields"]:
@@ -67,11 +87,28 @@ class Assembly:
             at += size
         return found
 
+    def rom_cell(self, name: str, word: int, bit: int) -> str:
+        """The cell that holds a bit of a ROM's word."""
+        rows, lanes, columns = self.codes[name].shape
+        width = self.roms[name]["repeat"] * sum(bits for _, bits in self.roms[name]["fields"])
+        at = np.unravel_index(word // 2 * width + bit, (lanes, rows, columns))
+        lane, row, column = map(int, at)
+        return cell_name(name, row, lane, column)
+
     def outputs(self, name: str, fabric: FabricPlan) -> dict[str, np.ndarray]:
         """The fields of a ROM that has an element for every output; beyond the last it is 0."""
-        found = self.words(name)
-        if any(values[fabric.outputs :].any() for values in found.values()):
-            raise Mismatch(f"{name}: a contact beyond the last output")
+        found, at = self.words(name), 0
+        fields, repeat = self.roms[name]["fields"], self.roms[name]["repeat"]
+        width = sum(bits for _, bits in fields)
+        for field, size in fields:
+            beyond = found[field][fabric.outputs :]
+            if beyond.any():
+                element = int(np.flatnonzero(beyond)[0])
+                value = int(beyond[element])
+                word, inner = divmod(fabric.outputs + element, repeat)
+                bit = inner * width + at + (value & -value).bit_length() - 1
+                self.blame(f"{self.rom_cell(name, word, bit)} is beyond the last output's")
+            at += size
         return {field: values[: fabric.outputs] for field, values in found.items()}
 
     def norm(self, name: str) -> Norm:
@@ -84,8 +121,8 @@ class Assembly:
         codes, narrow = self.codes[name], self.outputs(f"{name}_narrow", fabric)
         self.check_start(name, fabric)
         main = codes[: fabric.rows].reshape(-1, fabric.outputs)
-        if (main[fabric.inputs :] != unused(fabric)).any():
-            raise Mismatch(f"{name}: lanes without an input must hold the positive codes in turn")
+        idle = np.arange(fabric.rows * fabric.lanes) >= fabric.inputs
+        self.check_idle(name, 0, idle.reshape(fabric.rows, fabric.lanes), fabric)
         inputs, extra = self.extras(name, fabric)
         return Matrix(
             bits=fabric.bits,
@@ -105,17 +142,33 @@ class Assembly:
         rows = self.words(f"{name}_map")["row"].astype(np.int64)
         rows = rows.reshape(fabric.extra_rows, fabric.lanes)
         used = rows < fabric.rows
-        if (rows > fabric.rows).any() or (second[~used] != unused(fabric)).any():
-            raise Mismatch(
-                f"{name}: extra rows without an input must hold the positive codes in turn"
+        for row, lane in np.argwhere(rows > fabric.rows)[:1].tolist():
+            self.blame(
+                f"{name}_map: extra row {row}, lane {lane} must repeat one of {fabric.rows} rows, "
+                f"not row {rows[row, lane]}"
             )
+        self.check_idle(name, fabric.rows, ~used, fabric)
         extra, lane = np.nonzero(used)
         inputs = rows[extra, lane] * fabric.lanes + lane
         order = np.argsort(inputs, kind="stable")
         return inputs[order].astype(np.int32), second[extra[order], lane[order]]
 
+    def check_idle(self, name: str, first: int, idle: np.ndarray, fabric: FabricPlan) -> None:
+        """Blame the first cell without an input that does not hold what those have to.
+
+        ``idle``: bool [rows, lanes], of the rows from ``first`` on.
+        """
+        cells = self.codes[name][first : first + len(idle)]
+        wrong = (cells != unused(fabric)) & idle[..., None]
+        if wrong.any():
+            row, lane, column = np.argwhere(wrong)[0].tolist()
+            self.blame(
+                f"{cell_name(name, first + row, lane, column)} has no input and must hold "
+                f"code {unused(fabric)[column]}, not {cells[row, lane, column]}"
+            )
+
     def check_start(self, name: str, fabric: FabricPlan) -> None:
-        """Raise :class:`Mismatch` unless start values follow from the codes.
+        """Blame the first column whose start value does not follow from the codes.
 
         A negative product comes without its last 1; the sign's bit cycle counts every cell once too
         much: see docs/spec.md.
@@ -129,7 +182,7 @@ class Assembly:
         expected = start & (1 << fabric.accumulator) - 1
         wrong = expected != self.outputs(f"{name}_start", fabric)["start"].astype(np.int64)
         if wrong.any():
-            raise Mismatch(
+            self.blame(
                 f"{name}, column {int(wrong.argmax())}: its start value contradicts its codes"
             )
 
@@ -137,3 +190,8 @@ class Assembly:
 def unused(fabric: FabricPlan) -> np.ndarray:
     """What the columns of a lane without an input hold: the positive codes in turn."""
     return np.resize(np.arange(1 << fabric.bits - 1), fabric.outputs)
+
+
+def cell_name(array: str, row: int, lane: int, column: int) -> str:
+    """What a cell is called."""
+    return f"{array}, row {row}, lane {lane}, column {column}"

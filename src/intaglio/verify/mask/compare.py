@@ -135,7 +135,7 @@ def compare_masks(first: Path, second: Path, progress: Progress | None = None) -
             if progress:
                 progress((number + 1) / len(names), name)
         return Compared(total, changed, len(names), files)
-    except IntaglioError:
+    except (IntaglioError, OSError):
         raise
     except UNREADABLE as error:
         raise BadPackage(f"{first / SHEET}: damaged: {told(error)}", hint=AGAIN) from None

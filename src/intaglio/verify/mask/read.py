@@ -1,5 +1,6 @@
 """Masks read back: from layout files and a data sheet to the whole integer model."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,12 +9,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import gdstk
 import numpy as np
 
 from intaglio.errors import BadPackage, IntaglioError, Mismatch
 from intaglio.golden.model import IntModel
 from intaglio.plan.chip import ChipPlan
-from intaglio.verify.mask.assemble import Assembly
+from intaglio.verify.mask.assemble import Assembly, cell_name
 from intaglio.verify.mask.shapes import (
     AGAIN,
     NM,
@@ -31,7 +33,7 @@ from intaglio.verify.mask.shapes import (
 
 FORMAT = 3
 FILE = itemgetter("file")
-SHEET, BASE = "die.json", "base.oas"
+SHEET, BASE, CHECKSUM = "die.json", "base.oas", "sha256"
 UNIT = 4
 """Columns are drawn in so many: those of two sense amplifiers at one end of their sum lines."""
 
@@ -40,42 +42,65 @@ Progress = Callable[[float, str], object]
 
 @dataclass(frozen=True)
 class Read:
-    """What masks hold: ``model`` under the shape ``plan``."""
+    """What masks hold: ``model`` under the shape ``plan``.
+
+    ``fault``: the first thing in which its contacts contradict each other.
+    """
 
     model: IntModel
     plan: ChipPlan
+    fault: Mismatch | None = None
 
 
-def read_masks(folder: Path, progress: Progress | None = None) -> Read:
+def read_masks(folder: Path, progress: Progress | None = None, *, strict: bool = True) -> Read:
     """Recover the model from the layout files and the data sheet in ``folder``.
 
     Raises :class:`BadPackage` for files that are missing, damaged or of another kind, and
-    :class:`Mismatch` naming the cell where a contact is missing, doubled or on no crossing, or the
-    ROM that contradicts the codes.
+    :class:`Mismatch` naming the cell where a contact is missing, doubled or on no crossing, or
+    where contacts contradict each other; not ``strict``, the latter is kept as :attr:`Read.fault`.
     """
     sheet = read_sheet(folder / SHEET)
     try:
-        plan = ChipPlan.from_dict(sheet["shape"])
+        plan = read_shape(folder / SHEET, sheet["shape"])
         layers = read_layers(sheet["process"], sheet["programmable"])
         codes = read_arrays(folder, sheet, layers, progress)
-        return Read(Assembly(plan, sheet["roms"], codes).model(), plan)
-    except IntaglioError:
+        assembly = Assembly(folder, plan, sheet["roms"], codes)
+        model = assembly.model()
+    except (IntaglioError, OSError):
         raise
     except UNREADABLE as error:
         raise BadPackage(f"{folder / SHEET}: damaged: {told(error)}", hint=AGAIN) from None
+    if strict and assembly.fault:
+        raise assembly.fault
+    return Read(model, plan, assembly.fault)
 
 
 def read_sheet(path: Path) -> dict[str, Any]:
-    """The data sheet, of this format."""
+    """The data sheet, of this format and with the checksum that it says."""
     try:
+        if not path.is_file():
+            raise BadPackage(f"{path}: no such file: {path.parent} holds no masks")
         sheet = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise BadPackage(f"{path}: no such file: {path.parent} holds no masks") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise BadPackage(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise BadPackage(f"{path}: damaged: {error}", hint=AGAIN) from None
     if not isinstance(sheet, dict) or sheet.get("format") != FORMAT:
         raise BadPackage(f"{path}: not a data sheet of format {FORMAT}", hint=AGAIN)
+    rest = json.dumps({key: sheet[key] for key in sheet if key != CHECKSUM}, sort_keys=True)
+    if sheet.get(CHECKSUM) != hashlib.sha256(rest.encode()).hexdigest():
+        raise BadPackage(f"{path}: damaged: its {CHECKSUM} says that it held something else",
+                         hint=AGAIN)  # fmt: skip
     return sheet
+
+
+def read_shape(path: Path, values: dict[str, Any]) -> ChipPlan:
+    """The shape that a data sheet has."""
+    try:
+        return ChipPlan.from_dict(values)
+    except IntaglioError as error:
+        message = error.message.removeprefix("plan.json: ")
+        raise BadPackage(f"{path}: shape: {message}", hint=AGAIN) from None
 
 
 def read_arrays(
@@ -86,6 +111,9 @@ def read_arrays(
     known: dict[str, Crossings] = {}
     found: dict[str, np.ndarray] = {}
     for number, array in enumerate(sheet["arrays"]):
+        tiled = sum(tile["lanes"] * tile["columns"] for tile in array["tiles"])
+        if tiled != array["lanes"] * array["columns"]:
+            raise BadPackage(f"{folder / SHEET}: {array['name']}: its tiles do not cover it")
         codes = np.full((array["rows"], array["lanes"], array["columns"]), 255, np.uint8)
         for name, group in groupby(sorted(array["tiles"], key=FILE), FILE):
             made, path = list(group), inside(folder, name)
@@ -95,7 +123,7 @@ def read_arrays(
                     raise BadPackage(f"{folder / BASE}: has no cell {tile['base']}", hint=AGAIN)
                 if tile["base"] not in known:
                     count = 1 << array["bits"]
-                    known[tile["base"]] = find_crossings(cells[tile["base"]], layers, count)
+                    known[tile["base"]] = crossings(folder, cells[tile["base"]], layers, count)
                 where = known[tile["base"]]
                 read_tile(path, array, tile, where, layers, contacts[tile["cell"]], codes)
         if (codes == 255).any():
@@ -104,6 +132,14 @@ def read_arrays(
         if progress:
             progress((number + 1) / len(sheet["arrays"]), array["name"])
     return found
+
+
+def crossings(folder: Path, cell: gdstk.Cell, layers: Layers, count: int) -> Crossings:
+    """Where a base array can hold contacts. Raises :class:`BadPackage` where it is none."""
+    try:
+        return find_crossings(cell, layers, count)
+    except UNREADABLE as error:
+        raise BadPackage(f"{folder / BASE}: {told(error)}", hint=AGAIN) from None
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -161,15 +197,15 @@ def read_tile(
     grid[row, column] = code
     grid = grid.reshape(tile["lanes"], rows, columns)
     inner = grid[:, : array["rows"], : tile["columns"]]
-    if np.count_nonzero(grid) != np.count_nonzero(inner):
-        raise Mismatch(f"{path}: {array['name']}: padding must hold code 0")
+    beyond = grid.copy()
+    beyond[:, : array["rows"], : tile["columns"]] = 0
+    if beyond.any():
+        lane, at_row, at_column = np.argwhere(beyond)[0].tolist()
+        found = beyond[lane, at_row, at_column]
+        cell = named(lane * rows + at_row, at_column)
+        raise Mismatch(f"{path}: {cell} is padding and must hold code 0, not {found}")
     part = codes[
         :, tile["lane"] : tile["lane"] + tile["lanes"],
         tile["column"] : tile["column"] + tile["columns"],
     ]  # fmt: skip
     part[:] = inner.transpose(1, 0, 2)
-
-
-def cell_name(array: str, row: int, lane: int, column: int) -> str:
-    """What a cell is called."""
-    return f"{array}, row {row}, lane {lane}, column {column}"

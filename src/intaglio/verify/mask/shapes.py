@@ -6,9 +6,12 @@ lines; rows and columns are counted from where they are. Nothing here knows how 
 drawn: it shares no code with ``layout`` but reads the same rule file for the layers' numbers.
 """
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import chain
+from math import pi
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,26 @@ import numpy as np
 
 from intaglio.errors import BadPackage
 from intaglio.quantity import read_yaml
-from intaglio.verify.mask.stream import Stream, read_stream
+from intaglio.verify.mask.stream import Stream, has_checksum, is_whole, read_stream
 
 AGAIN = "engrave the masks again"
 LINES, STUBS = "met1", "li1"
 CONTACT_SIZE = "ct.1"
 NM = 1e3  # of a micrometre
-UNREADABLE = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError)
+UNREADABLE = (
+    RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError,
+    MemoryError,
+)  # fmt: skip
+MOST = 1 << 24  # shapes in a cell: no tile is so large
+PROBE = """
+import sys, warnings, gdstk
+warnings.simplefilter("error")
+try:
+    gdstk.read_oas(sys.argv[1])
+except Exception as error:
+    sys.exit(str(error))
+"""
+"""A damaged file may end the process that reads it: this is another one."""
 
 
 def told(error: Exception) -> str:
@@ -67,15 +83,43 @@ def read_layers(process: str, programmable: str) -> Layers:
     return Layers(numbers[programmable], numbers[LINES], numbers[STUBS], contact)
 
 
-def read_cells(path: Path) -> list[gdstk.Cell]:
-    """The cells of a layout file. Raises :class:`BadPackage` where it is missing or damaged."""
+def read_content(path: Path) -> bytes:
+    """The bytes of a layout file. Raises :class:`BadPackage` where it is missing, cut off, or not
+    what its own checksum says; a file of another writer may have none."""
     if not path.is_file():
         raise BadPackage(f"{path}: missing", hint=AGAIN)
     try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BadPackage(f"{path}: cannot be read: {error.strerror}") from None
+    if not is_whole(raw):
+        raise BadPackage(f"{path}: not an OASIS file, or not a whole one", hint=AGAIN)
+    if has_checksum(raw) is False:
+        raise BadPackage(f"{path}: damaged: its checksum says that it held another content",
+                         hint=AGAIN)  # fmt: skip
+    return raw
+
+
+def read_cells(path: Path) -> list[gdstk.Cell]:
+    """The cells of a layout file. Raises :class:`BadPackage` where it is missing or damaged."""
+    if has_checksum(read_content(path)) is None:
+        probe(path)
+    try:
         cells = gdstk.read_oas(path, unit=1e-6).cells
-    except UNREADABLE as error:
+    except (OSError, *UNREADABLE) as error:
         raise BadPackage(f"{path}: not an OASIS file: {error}", hint=AGAIN) from None
     return [cell for cell in cells if isinstance(cell, gdstk.Cell)]
+
+
+def probe(path: Path) -> None:
+    """Raise :class:`BadPackage` where gdstk cannot read a file to its end."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", PROBE, str(path)], capture_output=True, check=False
+    )
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        reason = said[-1] if said else "its records make no sense"
+        raise BadPackage(f"{path}: not an OASIS file that can be read: {reason}", hint=AGAIN)
 
 
 def offsets(shape: Any) -> np.ndarray:
@@ -83,6 +127,8 @@ def offsets(shape: Any) -> np.ndarray:
     repetition = shape.repetition
     if repetition is None or not repetition.size:
         return np.zeros((1, 2), np.int64)
+    if repetition.size > MOST:
+        raise ValueError(f"a shape that repeats {repetition.size:,} times")
     return in_nm(np.asarray(repetition.get_offsets()).reshape(-1, 2))
 
 
@@ -101,23 +147,44 @@ def box(polygon: Any) -> np.ndarray:
     return np.concatenate([low, high])
 
 
-def boxes(cell: gdstk.Cell, layer: tuple[int, int]) -> np.ndarray:
-    """All rectangles of a layer in a cell and below: int64 [shapes, 4]."""
-    found = [np.zeros((0, 4), np.int64)]
+def boxes(
+    cell: gdstk.Cell, layer: tuple[int, int], known: dict[str, np.ndarray] | None = None
+) -> np.ndarray:
+    """All rectangles of a layer in a cell and below: int64 [shapes, 4].
+
+    ``known``: those of the cells below that have been looked at.
+    """
+    found, known = [np.zeros((0, 4), np.int64)], {} if known is None else known
     for polygon in cell.polygons:
         if (polygon.layer, polygon.datatype) == layer:
             each = offsets(polygon)
             found.append(box(polygon) + np.tile(each, 2))
     for reference in cell.references:
-        if reference.rotation or reference.x_reflection or reference.magnification != 1:
-            raise ValueError("a reference that is turned")
         below = reference.cell
         if not isinstance(below, gdstk.Cell):
             raise ValueError(f"a reference to {below}, which is not there")
+        if below.name not in known:
+            known[below.name] = boxes(below, layer, known)
         places = offsets(reference) + in_nm(reference.origin)
-        inner = boxes(below, layer)
+        inner = turned(known[below.name], reference)
+        if sum(map(len, found)) + len(inner) * len(places) > MOST:
+            raise ValueError(f"cell {cell.name} has more than {MOST:,} shapes")
         found.append((inner[None] + np.tile(places, 2)[:, None]).reshape(-1, 4))
     return np.concatenate(found)
+
+
+def turned(ends: np.ndarray, reference: gdstk.Reference) -> np.ndarray:
+    """Rectangles as a reference turns them: over, and by quarters. Raises ``ValueError`` where it
+    turns them by less, or makes them larger."""
+    quarters = round(reference.rotation / (pi / 2))
+    if abs(reference.rotation - quarters * pi / 2) > 1e-9 or reference.magnification != 1:
+        raise ValueError("a reference that is turned by part of a quarter, or magnified")
+    if reference.x_reflection:
+        ends = ends * [1, -1, 1, -1]
+        ends = ends[:, [0, 3, 2, 1]]
+    for _ in range(quarters % 4):
+        ends = np.stack([-ends[:, 3], ends[:, 0], -ends[:, 1], ends[:, 2]], 1)
+    return ends
 
 
 def find_crossings(cell: gdstk.Cell, layers: Layers, count: int) -> Crossings:
@@ -159,7 +226,7 @@ def find_crossings(cell: gdstk.Cell, layers: Layers, count: int) -> Crossings:
 def read_contacts(path: Path, layers: Layers) -> dict[str, np.ndarray]:
     """Every contact of a file of tiles, by its lower left corner: int64 [contacts, 2], nm, of every
     cell that no other refers to, by its name."""
-    found = read_stream(path) if path.is_file() else None
+    found = read_stream(read_content(path))
     if found is not None:
         corners = stream_contacts(found, layers)
         if corners is not None:
@@ -171,11 +238,15 @@ def read_contacts(path: Path, layers: Layers) -> dict[str, np.ndarray]:
         raise BadPackage(f"{path}: must hold cells of contacts and nothing else", hint=AGAIN)
     try:
         inner = {cell.name: squares(path, cell, layers) for cell in cells}
-        if any(cell.references for cell in cells if cell.name in below):
-            raise ValueError("a reference below a reference")
-        return {top.name: placed(top, inner) for top in tops}
-    except ValueError as error:
-        raise BadPackage(f"{path}: {error}", hint=AGAIN) from None
+        deep = any(cell.references for cell in cells if cell.name in below)
+        return {
+            top.name: boxes(top, layers.programmable)[:, :2]
+            if deep or any(map(is_odd, top.references))
+            else placed(top, inner)
+            for top in tops
+        }
+    except UNREADABLE as error:
+        raise BadPackage(f"{path}: {told(error)}", hint=AGAIN) from None
 
 
 def stream_contacts(found: Stream, layers: Layers) -> dict[str, np.ndarray] | None:
@@ -197,6 +268,8 @@ def stream_contacts(found: Stream, layers: Layers) -> dict[str, np.ndarray] | No
     for top in np.flatnonzero(below == 0).tolist():
         mine = put[ends[top] - placing[top] : ends[top]]
         times = own[mine[:, 1]]
+        if times.sum() > MOST:
+            return None
         place = np.repeat(np.arange(len(mine)), times)
         inner = np.arange(len(place)) - (np.cumsum(times) - times)[place]
         inside = made[first[mine[place, 1]] + inner, 3:5] + mine[place, 2:4]
@@ -229,13 +302,16 @@ def squares(path: Path, cell: gdstk.Cell, layers: Layers) -> np.ndarray:
     return np.concatenate(found)
 
 
+def is_odd(reference: gdstk.Reference) -> bool:
+    """Whether a reference does more than to place a cell once, as it is."""
+    turned = reference.rotation or reference.x_reflection or reference.magnification != 1
+    return bool(turned or reference.repetition.size)
+
+
 def placed(top: gdstk.Cell, inner: dict[str, np.ndarray]) -> np.ndarray:
-    """The contacts of a cell, and of those it refers to: cells of contacts alone, none turned."""
+    """The contacts of a cell, and of those it refers to: cells of contacts alone, none odd. So many
+    that what :func:`boxes` does with each would take ten times as long."""
     references, names = top.references, names_below(top)
-    if any(each.rotation or each.x_reflection or each.magnification != 1 for each in references):
-        raise ValueError("a reference that is turned")
-    if any(each.repetition.size for each in references):
-        raise ValueError("a reference that repeats")
     if missing := {*names} - {*inner}:
         raise ValueError(f"a reference to {min(missing)}, which is not there")
     flat = chain.from_iterable(each.origin for each in references)
@@ -244,6 +320,8 @@ def placed(top: gdstk.Cell, inner: dict[str, np.ndarray]) -> np.ndarray:
     which = np.fromiter(map(number.__getitem__, names), np.int64, len(names))
     counts = np.array([len(corners) for corners in inner.values()])
     times = counts[which]
+    if times.sum() > MOST:
+        raise ValueError(f"cell {top.name} has more than {MOST:,} contacts")
     place = np.repeat(np.arange(len(which)), times)
     own = np.arange(len(place)) - (np.cumsum(times) - times)[place]
     below = np.concatenate([*inner.values()])[(np.cumsum(counts) - counts)[which][place] + own]

@@ -7,17 +7,22 @@ says what it is. That reader makes an object of each placement, which takes ten 
 
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numba
 import numpy as np
 
 MAGIC = b"%SEMI-OASIS\r\n\x01\x031.0"
 TABLES = 13  # bytes: where tables of names are, all 0
+END, END_BYTES = 2, 256  # the last record
+OFFSETS = 12  # numbers: where tables of names are, in the last record instead
+NUMBERS = (1, 1, 1, 1, 2, 2)  # that a real number has, by its kind; others are floats
+FLOATS = {6: 4, 7: 8}  # bytes
+NONE, CRC32, SUM32 = 0, 1, 2  # kinds of checksums
 ENDED, BLOCK, OTHER = 0, 1, 2
 # what the scanner goes on from: places and sizes that the next record may leave out
 CELL, RELATIVE, PLACED, X, Y, LEFT, LOW, LAYER, KIND, WIDE, HIGH, NAMES, AT = range(13)
 LIMIT = 1 << 40  # of a number
+MOST = 1 << 26  # bytes of a compressed record
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,9 +129,8 @@ def scan(data, state, squares, placements, names):  # pragma: no cover
     return (ENDED if right else OTHER), made, put
 
 
-def read_stream(path: Path) -> Stream | None:
-    """The rectangles and placements of a file, None where it holds anything else."""
-    raw = path.read_bytes()
+def read_stream(raw: bytes) -> Stream | None:
+    """The rectangles and placements of a file's bytes, None where it holds anything else."""
     unit, at = unit_of(raw)
     if unit is None or any(raw[at : at + TABLES]):
         return None
@@ -144,7 +148,7 @@ def read_stream(path: Path) -> Stream | None:
         if state[AT] != len(inner):
             return None
         state[AT] = after
-    if stop == OTHER or state[AT] + 256 != len(raw):
+    if stop == OTHER or state[AT] + END_BYTES != len(raw):
         return None
     scale = np.array([1, 1, 1, unit, unit, unit, unit])
     names = [name for part in found for name in part[0]]
@@ -192,7 +196,11 @@ def inflated(raw: bytes, at: int) -> tuple[bytes | None, int]:
     data = np.frombuffer(raw, np.uint8)
     size, after = number(data, at + 2)
     packed, after = number(data, after)
-    if raw[at + 1 : at + 2] != b"\0" or size < 0 or not 0 <= packed <= len(raw) - after:
+    if (
+        raw[at + 1 : at + 2] != b"\0"
+        or not 0 <= size <= MOST
+        or not 0 <= packed <= len(raw) - after
+    ):
         return None, after
     opened = zlib.decompressobj(-15)
     try:
@@ -201,3 +209,33 @@ def inflated(raw: bytes, at: int) -> tuple[bytes | None, int]:
         return None, after
     whole = len(inner) == size and opened.eof and not opened.unused_data
     return (inner if whole else None), int(after + packed)
+
+
+def is_whole(raw: bytes) -> bool:
+    """Whether a file begins and ends as OASIS does."""
+    at = len(raw) - END_BYTES
+    return raw[: len(MAGIC)] == MAGIC and at > len(MAGIC) + FLOATS[7] and raw[at] == END
+
+
+def has_checksum(raw: bytes) -> bool | None:
+    """Whether the checksum of a whole file is right; None where it has none."""
+    data, at = np.frombuffer(raw, np.uint8), len(MAGIC) + 1
+    kind, place = raw[at - 1], len(raw) - END_BYTES + 1
+    at += FLOATS.get(kind, 0)
+    for _ in range(NUMBERS[kind] if kind < len(NUMBERS) else 0):
+        at = number(data, at)[1]
+    if data[at : at + 1].any():
+        for _ in range(OFFSETS):
+            place = number(data, place)[1]
+    size, more = 0, place  # of the padding; zeros ahead of a number may be padding too
+    while more < len(raw) and raw[more] & 128:
+        more += 1
+    for byte in reversed(raw[place : more + 1]):
+        size = size << 7 | byte & 127
+    place = more + 1 + size
+    if place == len(raw) - 1 and raw[place] == NONE:
+        return None
+    if place != len(raw) - 5 or raw[place] not in (CRC32, SUM32):
+        return False
+    found = zlib.crc32(raw[:-4]) if raw[place] == CRC32 else int(data[:-4].sum(dtype=np.uint32))
+    return found == int.from_bytes(raw[-4:], "little")
