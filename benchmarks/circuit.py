@@ -46,7 +46,6 @@ from intaglio.verify.spice_grid import (
     Point,
     corner_points,
     even_share,
-    half_falling,
     least_margin,
     library_points,
     measure,
@@ -187,12 +186,10 @@ def drivers(jobs: int | None) -> None:
 
 def mismatch(jobs: int | None) -> None:
     """Bit cycles and margins of the worst column of a chip, and of one as drawn."""
-    kinds = [(bits, rows) for bits in BITS for rows in ROWS]
     conditions = (*LIBRARY.values(), NOISIEST)
-    points = [Point(tile(*kind), c) for c in conditions for kind in kinds]
+    points = [Point(tile(bits, rows), c) for c in conditions for bits in BITS for rows in ROWS]
     plain = [replace(point, condition=replace(point.condition, sigmas=0)) for point in points]
-    driven = [Point(half_falling(*kind), NOISIEST) for kind in kinds]
-    found = run([*points, *plain, *driven], jobs)
+    found = run([*points, *plain], jobs)
     print("ns and mV, as drawn and with mismatch; 576 columns")
     for point, as_drawn in zip(points, plain, strict=True):
         a, b, path = found[as_drawn], found[point], point.path
@@ -202,10 +199,6 @@ def mismatch(jobs: int | None) -> None:
             f"  cycle {b.period / a.period - 1:+.0%}"
             f"  margin {1e3 * a.margin:4.0f} {1e3 * b.margin:4.0f}  ({point.condition})"
         )
-    print(f"margin, mV, where half of a row's lines fall, as a chip drives them ({NOISIEST})")
-    for point in driven:
-        path, margin = point.path, found[point].margin
-        print(f"  {path.bits} bits {path.rows:4} rows  {1e3 * margin:4.0f}")
 
 
 def widened(bits: int, rows: int, columns: int, share: float, times: float) -> ReadPath:

@@ -45,6 +45,36 @@ def test_the_whole_model_comes_back(masks):
     assert list(differences(MODEL, read.model, PLAN)) == []
 
 
+def as_gds(folder: Path) -> None:
+    """Every file of masks as GDS, by klayout."""
+    db = pytest.importorskip("klayout.db")
+    for path in folder.glob("*.oas"):
+        layout = db.Layout()
+        layout.read(str(path))
+        layout.write(str(path.with_suffix(".gds")))
+        path.unlink()
+
+
+def test_the_whole_model_comes_back_from_gds(copy):
+    as_gds(copy)
+    assert not list(copy.glob("*.oas"))
+    assert read_masks(copy).model.hash() == mixed_model().hash()
+
+
+def test_a_damaged_gds_is_told(copy):
+    as_gds(copy)
+    path = copy / "head.0.0.gds"
+    raw = path.read_bytes()
+    for content, message in (
+        (raw[: len(raw) // 2], "not a GDS file, or not a whole one"),
+        (b"", "not a GDS file, or not a whole one"),
+        (raw[:200] + raw[-4:], r"head\.0\.0\.gds: not a layout file that can be read: \S"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(BadPackage, match=message):
+            read_masks(copy)
+
+
 def test_the_data_sheet_holds_the_shape_and_nothing_else(masks):
     sheet = json.loads((masks / "die.json").read_text())
     assert set(sheet) == {"format", "process", "programmable", "shape", "arrays", "roms", "sha256"}

@@ -110,7 +110,7 @@ def test_what_has_no_checksum_and_makes_no_sense_ends_no_process(path, flip):
     raw[flip % (len(raw) - END_BYTES)] ^= 0x55
     damaged = path.with_name("damaged.oas")
     damaged.write_bytes(raw)
-    with pytest.raises(BadPackage, match=r"damaged\.oas: not an OASIS file that can be read: \S"):
+    with pytest.raises(BadPackage, match=r"damaged\.oas: not a layout file that can be read: \S"):
         read_cells(damaged)
 
 

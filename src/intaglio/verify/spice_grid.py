@@ -21,7 +21,7 @@ SIGMAS = 6.4
 TYPICAL = Condition(sigmas=SIGMAS)
 SLOW = Condition("ss", -40.0, 1.62, "high", SIGMAS)
 FAST = Condition("ff", -40.0, 1.98, sigmas=-SIGMAS)
-NOISIEST = Condition("fs", 100.0, 1.62, sigmas=SIGMAS)
+NOISIEST = Condition("fs", -40.0, 1.62, sigmas=SIGMAS)
 """Where sum lines that stay high come nearest to their sense's threshold."""
 LIBRARY = {"typical": TYPICAL, "slow": SLOW, "fast": FAST}
 CELSIUS = (-40.0, 25.0, 100.0)
@@ -77,17 +77,11 @@ def even_share(bits: int, times: float = 2.0) -> float:
 
 def tile(
     bits: int = 3, rows: int = 32, columns: int = 576, *, share: float | None = None,
-    load: float = 5.0, slew: float = SLEW, falling: float = 1.0,
+    load: float = 5.0, slew: float = SLEW,
 ) -> ReadPath:  # fmt: skip
     """A read path; a line has twice its even share of columns if not told otherwise."""
     share = even_share(bits) if share is None else share
-    return ReadPath(bits, rows, columns, share, load, slew, falling)
-
-
-def half_falling(bits: int, rows: int) -> ReadPath:
-    """A read path as a chip drives it: a negative line's bit is its positive one's complement, so
-    half of a row's lines fall."""
-    return tile(bits, rows, falling=(1 << bits - 1) / ((1 << bits) - 1))
+    return ReadPath(bits, rows, columns, share, load, slew)
 
 
 def corner_points() -> Iterator[Point]:

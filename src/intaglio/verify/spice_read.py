@@ -84,8 +84,7 @@ class ReadPath:
     """A tile as far as one read concerns it.
 
     ``share``: of a row's columns that select the measured line. ``load``: fF at a sense output,
-    ``slew``: ns of the inputs' edges. ``falling``: what part of the other lines of the quiet
-    column's row falls beside it.
+    ``slew``: ns of the inputs' edges.
     """
 
     bits: int = 3
@@ -94,7 +93,6 @@ class ReadPath:
     share: float = 0.25
     load: float = 5.0
     slew: float = SLEW
-    falling: float = 1.0
     periphery: Periphery = field(default_factory=Periphery)
 
     def __post_init__(self) -> None:
@@ -359,8 +357,8 @@ def sense(
 def add_far_columns(net: Netlist, path: ReadPath, c: CellCircuit, slow: Off, noisy: Off) -> None:
     """Columns ``x``, ``v``, ``y`` at the far end: x and y fall, v between them must not.
 
-    Their cells are at the sum lines' far end from the sense. Only x is slow: fast neighbours
-    disturb v more.
+    Their cells are at the sum lines' far end from the sense. All other lines of v's row fall. Only
+    x is slow: fast neighbours disturb v more.
     """
     far = {
         "x": (f"a{PIECES}", slow), "v": (f"b{PIECES}", noisy), "y": (f"a{PIECES}", AS_DRAWN),
@@ -380,8 +378,7 @@ def add_far_columns(net: Netlist, path: ReadPath, c: CellCircuit, slow: Off, noi
         for name in "xy":
             net.capacitor(f"v{name}{k}", f"v{k}", f"{name}{k}", part)
             net.capacitor(f"o{name}{k}", f"{name}{k}", "0", part)  # the neighbour beyond
-    across = (c.lines - 1) * path.falling * c.crossing
-    net.capacitor("across", f"v{STEPS}", f"a{PIECES}", across)
+    net.capacitor("across", f"v{STEPS}", f"a{PIECES}", (c.lines - 1) * c.crossing)
 
 
 def add_idle_line(net: Netlist, path: ReadPath, c: CellCircuit) -> None:

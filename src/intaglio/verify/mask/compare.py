@@ -119,7 +119,7 @@ def compare_masks(first: Path, second: Path, progress: Progress | None = None) -
             hint="compile one of the two with --base",
         )
     try:
-        compare_bases(first / BASE, second / BASE, sheets[0]["process"])
+        compare_bases(inside(first, BASE), inside(second, BASE), sheets[0]["process"])
         layers = read_layers(sheets[0]["process"], sheets[0]["programmable"])
         tiles = [tile for array in sheets[0]["arrays"] for tile in array["tiles"]]
         names = list(dict.fromkeys(tile["file"] for tile in tiles))

@@ -18,6 +18,7 @@ from intaglio.plan.chip import ChipPlan
 from intaglio.verify.mask.assemble import Assembly, cell_name
 from intaglio.verify.mask.shapes import (
     AGAIN,
+    GDS,
     NM,
     UNREADABLE,
     Crossings,
@@ -107,7 +108,8 @@ def read_arrays(
     folder: Path, sheet: dict[str, Any], layers: Layers, progress: Progress | None
 ) -> dict[str, np.ndarray]:
     """The codes of every array by name: uint8 [rows, lanes, columns]."""
-    cells = {cell.name: cell for cell in read_cells(folder / BASE)}
+    base = inside(folder, BASE)
+    cells = {cell.name: cell for cell in read_cells(base)}
     known: dict[str, Crossings] = {}
     found: dict[str, np.ndarray] = {}
     for number, array in enumerate(sheet["arrays"]):
@@ -120,10 +122,10 @@ def read_arrays(
             contacts = read_file(path, made, layers)
             for tile in made:
                 if tile["base"] not in cells:
-                    raise BadPackage(f"{folder / BASE}: has no cell {tile['base']}", hint=AGAIN)
+                    raise BadPackage(f"{base}: has no cell {tile['base']}", hint=AGAIN)
                 if tile["base"] not in known:
                     count = 1 << array["bits"]
-                    known[tile["base"]] = crossings(folder, cells[tile["base"]], layers, count)
+                    known[tile["base"]] = crossings(base, cells[tile["base"]], layers, count)
                 where = known[tile["base"]]
                 read_tile(path, array, tile, where, layers, contacts[tile["cell"]], codes)
         if (codes == 255).any():
@@ -134,19 +136,21 @@ def read_arrays(
     return found
 
 
-def crossings(folder: Path, cell: gdstk.Cell, layers: Layers, count: int) -> Crossings:
+def crossings(base: Path, cell: gdstk.Cell, layers: Layers, count: int) -> Crossings:
     """Where a base array can hold contacts. Raises :class:`BadPackage` where it is none."""
     try:
         return find_crossings(cell, layers, count)
     except UNREADABLE as error:
-        raise BadPackage(f"{folder / BASE}: {told(error)}", hint=AGAIN) from None
+        raise BadPackage(f"{base}: {told(error)}", hint=AGAIN) from None
 
 
 def inside(folder: Path, name: str) -> Path:
-    """A file of that name in ``folder``."""
+    """A file of that name in ``folder``, or the GDS of its name where that is there instead."""
     if Path(name).name != name:
         raise BadPackage(f"{folder / SHEET}: file must be a name, not {name!r}")
-    return folder / name
+    path = folder / name
+    other = path.with_suffix(GDS)
+    return other if other.is_file() and not path.is_file() else path
 
 
 def read_file(path: Path, made: list[dict[str, Any]], layers: Layers) -> dict[str, np.ndarray]:
@@ -185,7 +189,7 @@ def read_tile(
     for wrong, what in ((counts == 0, "has no contact"), (counts > 1, "has more than one contact")):
         if wrong.any():
             total = int(wrong.sum())
-            more = f", and {total - 1} cells more" if total > 1 else ""
+            more = f", and {total - 1} more" if total > 1 else ""
             raise Mismatch(f"{path}: {named(*divmod(int(wrong.argmax()), columns))} {what}{more}")
     if stray.any():
         x, y = corners[stray][0] / NM

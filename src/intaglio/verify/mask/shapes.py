@@ -31,11 +31,12 @@ UNREADABLE = (
     MemoryError,
 )  # fmt: skip
 MOST = 1 << 24  # shapes in a cell: no tile is so large
+GDS, GDS_BEGINS, GDS_ENDS = ".gds", b"\0\6\0\2", b"\4\4"
 PROBE = """
 import sys, warnings, gdstk
 warnings.simplefilter("error")
 try:
-    gdstk.read_oas(sys.argv[1])
+    (gdstk.read_gds if sys.argv[1].endswith(".gds") else gdstk.read_oas)(sys.argv[1])
 except Exception as error:
     sys.exit(str(error))
 """
@@ -85,13 +86,17 @@ def read_layers(process: str, programmable: str) -> Layers:
 
 def read_content(path: Path) -> bytes:
     """The bytes of a layout file. Raises :class:`BadPackage` where it is missing, cut off, or not
-    what its own checksum says; a file of another writer may have none."""
+    what its own checksum says; GDS has none, and a file of another writer may have none."""
     if not path.is_file():
         raise BadPackage(f"{path}: missing", hint=AGAIN)
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise BadPackage(f"{path}: cannot be read: {error.strerror}") from None
+    if path.suffix == GDS:
+        if not (raw.startswith(GDS_BEGINS) and raw.rstrip(b"\0").endswith(GDS_ENDS)):
+            raise BadPackage(f"{path}: not a GDS file, or not a whole one")
+        return raw
     if not is_whole(raw):
         raise BadPackage(f"{path}: not an OASIS file, or not a whole one", hint=AGAIN)
     if has_checksum(raw) is False:
@@ -102,12 +107,16 @@ def read_content(path: Path) -> bytes:
 
 def read_cells(path: Path) -> list[gdstk.Cell]:
     """The cells of a layout file. Raises :class:`BadPackage` where it is missing or damaged."""
-    if has_checksum(read_content(path)) is None:
+    gds = path.suffix == GDS
+    raw = read_content(path)
+    if gds or has_checksum(raw) is None:
         probe(path)
     try:
-        cells = gdstk.read_oas(path, unit=1e-6).cells
+        cells = (gdstk.read_gds if gds else gdstk.read_oas)(path, unit=1e-6).cells
     except (OSError, *UNREADABLE) as error:
-        raise BadPackage(f"{path}: not an OASIS file: {error}", hint=AGAIN) from None
+        raise BadPackage(
+            f"{path}: not a layout file that can be read: {error}", hint=AGAIN
+        ) from None
     return [cell for cell in cells if isinstance(cell, gdstk.Cell)]
 
 
@@ -119,7 +128,7 @@ def probe(path: Path) -> None:
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = said[-1] if said else "its records make no sense"
-        raise BadPackage(f"{path}: not an OASIS file that can be read: {reason}", hint=AGAIN)
+        raise BadPackage(f"{path}: not a layout file that can be read: {reason}", hint=AGAIN)
 
 
 def offsets(shape: Any) -> np.ndarray:
