@@ -80,7 +80,7 @@ def test_a_picture_shows_its_weights(tile):
     text = picture(tile, random_codes(ARRAY), RULES)
     weights = text.split('fill="#ff2fd0"')[1].split("/>")[0]
     assert weights.count("M") == 6 * 12
-    assert "a weight" in text
+    assert "the model" in text
     part = picture(tile, random_codes(ARRAY), RULES, Window(60, 5, 3, 3))
     assert 0 < part.count("M") < text.count("M")
 

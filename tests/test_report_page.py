@@ -321,7 +321,7 @@ def test_a_chip_shows_its_own_contacts(chip):
     boxes = re.findall(r"M([\d.]+) ([\d.]+)h", weights[1])
     columns = min(32, found.tile.columns)
     assert len(boxes) >= 2 * columns
-    assert cells.legend[0] == ("#ff2fd0", "contact to metal 1: a weight")
+    assert cells.legend[0] == ("#ff2fd0", "contact to metal 1: the model")
     assert [len(drawing.legend) > 3 for drawing in found.made] == [True] * 4
     assert drawings(package) == found
     other = replace_codes(package)

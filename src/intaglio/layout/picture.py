@@ -27,7 +27,7 @@ LAYERS = { # from below: fill, opacity, what it is
     "via2": ("#6b6b6b", 0.6, "via 2"),
     "met3": ("#5fb7b0", 0.35, "metal 3: word lines, pins"),
 }  # fmt: skip
-WEIGHT = ("#ff2fd0", 1, "contact to metal 1: a weight")
+WEIGHT = ("#ff2fd0", 1, "contact to metal 1: the model")
 WIDTH, KEY, LINE = 1000, 270, 22  # of the picture, its key, a line of it
 MOST = 60_000  # shapes in a picture
 
