@@ -142,7 +142,7 @@ def by_corner(found: Readings) -> None:
     for bits in CORNER_BITS:
         for rows in ROWS:
             own = {p: r for p, r in found.items() if (p.path.bits, p.path.rows) == (bits, rows)}
-            point, slowest = worst(found, bits=bits, rows=rows)
+            point, slowest = worst(own)
             fastest = min(r.period for r in own.values())
             quiet, reading = least_margin(own)
             print(

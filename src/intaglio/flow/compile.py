@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import json
-import os
 import resource
 import time
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +27,7 @@ from intaglio.flow.package import (
     open_package,
     read_manifest,
     refuse_inside,
+    refuse_unwritable,
     stage_entry,
 )
 from intaglio.flow.progress import Progress, silent
@@ -171,9 +171,7 @@ def refuse_foreign(output: Path, path: Path) -> None:
     if not path.name:
         raise BadInput(f"{output}: cannot be a chip package", hint="choose a folder with --output")
     refuse_inside(output)
-    above = next(folder for folder in path.parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise BadInput(f"{output}: cannot be written: {above} is not a folder that can be")
+    refuse_unwritable(output, next(folder for folder in path.parents if folder.exists()))
     if is_package(path):
         if foreign := foreign_files(path):
             raise BadInput(

@@ -164,14 +164,18 @@ def refuse_inside(output: Path) -> None:
             )
 
 
+def refuse_unwritable(output: Path, above: Path) -> None:
+    """Raise :class:`BadInput` where ``above``, which an output is to lie in, takes none."""
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise BadInput(f"{output}: cannot be written: {above} is not a folder that can be")
+
+
 def refuse_no_file(output: Path) -> None:
     """Raise :class:`BadInput` where ``output`` cannot be a file, before it is worked for."""
     refuse_inside(output)
     if output.is_dir():
         raise BadInput(f"{output}: is a folder, not a file", hint="name a file with --output")
-    above = output.parent
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise BadInput(f"{output}: cannot be written: {above} is not a folder that can be")
+    refuse_unwritable(output, output.parent)
 
 
 def refuse_no_new_folder(output: Path) -> None:
@@ -179,9 +183,7 @@ def refuse_no_new_folder(output: Path) -> None:
     refuse_inside(output)
     if output.exists():
         raise BadInput(f"{output}: is there already", hint="choose another folder")
-    above = next(folder for folder in output.resolve().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise BadInput(f"{output}: cannot be written: {above} is not a folder that can be")
+    refuse_unwritable(output, next(f for f in output.resolve().parents if f.exists()))
 
 
 def is_ours(manifest: Any) -> bool:
